@@ -1,0 +1,1 @@
+"""What runs at a hospital: reading, preprocessing, training, prediction, evaluation."""

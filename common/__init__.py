@@ -1,0 +1,1 @@
+"""What both sides run, or what crosses the wire: tasks, plans, networks, metrics, messages."""

@@ -1,0 +1,152 @@
+"""The one strict codec: frozen records to and from TOML (for people) and JSON (for machines).
+
+Built on pydantic's dataclasses in strict mode: an unknown key, a wrong type, a value out of its
+range and a missing key are all reported together, each with its path and, for a misspelt key,
+the nearest valid name. Tuples come from arrays; nothing is converted silently.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, dataclass_transform, get_args
+
+import tomli_w
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import ErrorDetails
+
+from common.errors import ConfigError
+from common.files import write_atomically
+
+T = TypeVar("T")
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def record(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen, keyword-only, strictly validated dataclass."""
+    return pydantic_dataclass(frozen=True, kw_only=True, config=STRICT)(cls)  # type: ignore[return-value]
+
+
+def decode(cls: type[T], data: object, *, source: str) -> T:
+    """Build a record from plain data.
+
+    Args:
+        cls: a class made with `record`, or any type that pydantic can validate.
+        data: nested dicts, lists, strings and numbers, as TOML or JSON give them.
+        source: name of the file or message, for the error text.
+
+    Raises:
+        ConfigError: with one line per defect.
+    """
+    try:
+        return TypeAdapter(cls).validate_json(json.dumps(data))
+    except ValidationError as error:
+        lines = [_explain(cls, defect) for defect in error.errors()]
+        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: not plain data: {error}") from None
+
+
+def encode(value: object) -> Any:
+    """Return nested dicts, lists, strings and numbers; keys whose value is None are left out."""
+    return _without_none(TypeAdapter(type(value)).dump_python(value, mode="json"))
+
+
+def canonical_json(value: object) -> bytes:
+    """Return the one JSON text of a record: sorted keys, no spaces; same input, same bytes."""
+    plain = encode(value)
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def content_hash(value: object) -> str:
+    """Return the SHA-256 of the canonical JSON as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def read_toml(cls: type[T], path: Path) -> T:
+    """Read a TOML file into a record.
+
+    Raises:
+        ConfigError: when the file is missing, is not TOML, or does not fit the record.
+    """
+    return decode(cls, read_toml_table(path), source=str(path))
+
+
+def read_toml_table(path: Path) -> dict[str, Any]:
+    """Read a TOML file as plain data; a missing or malformed file is a `ConfigError`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: expected a readable TOML file, found {error.strerror}"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected TOML, found {error}") from None
+
+
+def write_toml(path: Path, value: object) -> None:
+    """Write a record as TOML, whole or not at all."""
+    write_atomically(path, tomli_w.dumps(encode(value)).encode())
+
+
+def read_json(cls: type[T], path: Path) -> T:
+    """Read a JSON file into a record; errors as in `read_toml`."""
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: expected a readable JSON file, found {error.strerror}"
+        ) from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: expected JSON, found {error}") from None
+    return decode(cls, plain, source=str(path))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a record as indented JSON with sorted keys, whole or not at all."""
+    text = json.dumps(encode(value), sort_keys=True, indent=1, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+def _without_none(plain: Any) -> Any:
+    if isinstance(plain, Mapping):
+        return {key: _without_none(item) for key, item in plain.items() if item is not None}
+    if isinstance(plain, list):
+        return [_without_none(item) for item in plain]
+    return plain
+
+
+def _explain(cls: type[Any], defect: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in defect["loc"])
+    if defect["type"] == "unexpected_keyword_argument":
+        *parents, key = defect["loc"]
+        known = _field_names(cls, tuple(parents))
+        near = difflib.get_close_matches(str(key), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"
+        return f"{where}: unknown key; {hint}"
+    if defect["type"] in {"missing", "missing_argument"}:
+        return f"{where}: missing"
+    message = defect["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    found = "" if defect["type"] == "value_error" else f", found {defect['input']!r}"
+    expected = "" if defect["type"] == "value_error" else "expected "
+    return f"{where or 'value'}: {expected}{message}{found}"
+
+
+def _field_names(cls: Any, path: tuple[int | str, ...]) -> list[str]:
+    """Return the field names of the record that lies at `path` below `cls`."""
+    for part in path:
+        options = [cls, *get_args(cls)]
+        record_type = next((option for option in options if dataclasses.is_dataclass(option)), None)
+        if record_type is not None and isinstance(part, str):
+            fields = {field.name: field.type for field in dataclasses.fields(record_type)}
+            cls = fields.get(part, cls)
+        elif get_args(cls):
+            cls = get_args(cls)[-1] if get_args(cls)[-1] is not Ellipsis else get_args(cls)[0]
+    options = [cls, *get_args(cls)]
+    found = next((option for option in options if dataclasses.is_dataclass(option)), None)
+    return [field.name for field in dataclasses.fields(found)] if found is not None else []

@@ -1,0 +1,31 @@
+"""Writing files so that a crash or a full disk leaves the old file or the new one, never half."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from common.errors import ConfigError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` to a temporary neighbour, flush it to disk and rename it to `path`.
+
+    Raises:
+        ConfigError: when the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp makes 0600; results are meant to be read
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What runs at the coordinator: the experiment, aggregation, checkpoints, report."""

@@ -1,0 +1,199 @@
+"""The events of a run: an append-only log that report and dashboard read as the single truth.
+
+One JSON object per line: {"time", "event", ...fields}. An event is written whole and flushed to
+disk before the run goes on; a line that a crash cut short is ignored by the reader.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias, get_args
+
+from common.codec import decode, encode, record
+
+
+@record
+class RunStarted:
+    """A run, or its resumption, began."""
+
+    run: str
+    task: str
+    methods: tuple[str, ...]
+    seed: int
+    resumed: bool
+    versions: dict[str, str]
+    device: str
+
+
+@record
+class SiteJoined:
+    """A site described itself; `n_cases` is a count the site released."""
+
+    site: str
+    role: str
+    n_cases: int
+
+
+@record
+class PlanMade:
+    """All sites agreed on the plan with this hash."""
+
+    plan_hash: str
+    n_cases: int
+    limits: tuple[str, ...]
+
+
+@record
+class Note:
+    """Something a reader of the report should know, for example a setting without effect."""
+
+    text: str
+
+
+@record
+class SiteTrained:
+    """A site's update was received and accepted."""
+
+    method: str
+    round: int
+    site: str
+    n_cases: int
+    n_steps: int
+    loss: float
+    """Mean training loss over the round's local steps."""
+    update_norm: float
+    """L2 norm of (returned weights - sent weights)."""
+    seconds: float
+    upload_bytes: int
+
+
+@record
+class SiteValidated:
+    """The weights after `round` were tested on a site's own validation cases."""
+
+    method: str
+    round: int
+    site: str
+    dice: dict[str, float]
+    """Mean Dice per region."""
+
+
+@record
+class SiteFailed:
+    """A site's reply was an error or was refused; it did not count."""
+
+    method: str
+    round: int
+    site: str
+    code: str
+    reason: str
+
+
+@record
+class RoundFinished:
+    """The weights after this round are on the coordinator's disk."""
+
+    method: str
+    round: int
+    n_sites: int
+    seconds: float
+
+
+@record
+class HeldOutScored:
+    """A held-out site tested a final model; the scores lie in `scores/<method>/<site>.csv`."""
+
+    method: str
+    site: str
+    n_cases: int
+    note: str
+    """For example how batch-norm statistics were calibrated."""
+
+
+@record
+class FloorMeasured:
+    """The learning-free baseline on a held-out site, with its best threshold there."""
+
+    site: str
+    region: str
+    channel: str
+    mean_dice: float
+    threshold: float
+
+
+@record
+class PictureReleased:
+    """A site allowed an overlay picture; `kind` is best, median or worst."""
+
+    method: str
+    site: str
+    kind: str
+    dice: float
+    file: str
+
+
+@record
+class RunFinished:
+    """Everything was written."""
+
+    seconds: float
+    peak_memory_bytes: int
+
+
+Event: TypeAlias = (
+    RunStarted
+    | SiteJoined
+    | PlanMade
+    | Note
+    | SiteTrained
+    | SiteValidated
+    | SiteFailed
+    | RoundFinished
+    | HeldOutScored
+    | FloorMeasured
+    | PictureReleased
+    | RunFinished
+)
+EVENT_TYPES: dict[str, type[Any]] = {event.__name__: event for event in get_args(Event)}
+
+
+class EventLog:
+    """Appends events to a file; the file is the only state."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+
+    def append(self, event: Event) -> None:
+        """Write one event and flush it to disk."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": now, "event": type(event).__name__, **encode(event)})
+        with self._path.open("ab") as file:
+            file.write(self._separator() + line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _separator(self) -> bytes:
+        """Return a line end when a crash left the last line unfinished."""
+        if not self._path.stat().st_size:
+            return b""
+        with self._path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return b"" if file.read(1) == b"\n" else b"\n"
+
+
+def read_events(path: Path) -> Iterator[tuple[datetime, Event]]:
+    """Yield (time, event) in the order written; unfinished lines are skipped.
+
+    Raises:
+        ConfigError: when a whole line does not fit its event type.
+    """
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            plain = json.loads(line)
+        except ValueError:
+            continue
+        time, name = datetime.fromisoformat(plain.pop("time")), plain.pop("event")
+        yield time, decode(EVENT_TYPES[name], plain, source=f"{path}:{number}")
