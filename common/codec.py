@@ -58,9 +58,12 @@ def encode(value: object) -> Any:
 
 
 def canonical_json(value: object) -> bytes:
-    """Return the one JSON text of a record: sorted keys, no spaces; same input, same bytes."""
-    plain = encode(value)
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    """Return the one JSON text of a record, without spaces; same input, same bytes.
+
+    Fields stand in the order of their class and mappings in their own order, which has a meaning:
+    the regions of a task are the network's outputs in that order.
+    """
+    return json.dumps(encode(value), separators=(",", ":"), allow_nan=False).encode()
 
 
 def content_hash(value: object) -> str:
@@ -108,8 +111,8 @@ def read_json(cls: type[T], path: Path) -> T:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a record as indented JSON with sorted keys, whole or not at all."""
-    text = json.dumps(encode(value), sort_keys=True, indent=1, allow_nan=False)
+    """Write a record as indented JSON, in the order of `canonical_json`, whole or not at all."""
+    text = json.dumps(encode(value), indent=1, allow_nan=False)
     write_atomically(path, (text + "\n").encode())
 
 

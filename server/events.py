@@ -6,7 +6,7 @@ disk before the run goes on; a line that a crash cut short is ignored by the rea
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
@@ -160,20 +160,23 @@ EVENT_TYPES: dict[str, type[Any]] = {event.__name__: event for event in get_args
 
 
 class EventLog:
-    """Appends events to a file; the file is the only state."""
+    """Appends events to a file, the only state, and tells whoever watches."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
+    def __init__(self, path: Path, watcher: Callable[[Event], None] | None = None) -> None:
+        """Open the log of a run; `watcher` is called after each event is on disk."""
+        self._path, self._watcher = path, watcher
 
     def append(self, event: Event) -> None:
         """Write one event and flush it to disk."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "event": type(event).__name__, **encode(event)})
         with self._path.open("ab") as file:
             file.write(self._separator() + line.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+        if self._watcher is not None:
+            self._watcher(event)
 
     def _separator(self) -> bytes:
         """Return a line end when a crash left the last line unfinished."""

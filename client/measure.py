@@ -1,0 +1,67 @@
+"""Measure a site's data: one case at a time, folded into counts that may leave the site."""
+
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.nifti import Scan, read_labels, read_scan, same_grid
+from client.preprocess import nonzero_box
+from common.axes import Shape
+from common.case import Case, DatasetDescription
+from common.errors import DataError, Defect
+from common.fingerprint import Fingerprint, empty, fingerprint_of, merge
+from common.intensity import FOREGROUND_STEP, ct_channels
+from common.task import Task
+
+Box = tuple[slice, slice, slice]
+
+
+def measure(description: DatasetDescription, task: Task) -> Fingerprint:
+    """Return the fingerprint of a site's cases; no more than one image is in memory.
+
+    Label files are opened only for a task with a CT channel, whose foreground is sampled.
+
+    Args:
+        description: the cases to measure; none gives the empty fingerprint.
+        task: its channels say what the images hold.
+
+    Raises:
+        DataError: for a case that cannot be read or measured.
+    """
+    return reduce(merge, (_measured(case, task) for case in description.cases), empty(task))
+
+
+def _measured(case: Case, task: Task) -> Fingerprint:
+    scan = read_scan(case, len(task.channels))
+    box = nonzero_box(scan.image)
+    foreground = _ct_foreground(case, scan, box, task) if ct_channels(task.channels) else None
+    before, after = scan.image.shape[1:], scan.image[(0, *box)].shape
+    try:
+        return fingerprint_of(_shape3(before), _shape3(after), scan.spacing_mm, foreground, task)
+    except DataError as error:
+        raise _unfit(case, str(case.images[0]), "a measurable image", str(error)) from None
+
+
+def _ct_foreground(case: Case, scan: Scan, box: Box, task: Task) -> dict[str, NDArray[np.floating]]:
+    """Return every tenth voxel with a label per CT channel, in the order of the array."""
+    if case.label is None:
+        raise _unfit(case, "label", "a reference segmentation: CT needs its foreground", "none")
+    labels, grid = read_labels(case.label, task.label_mapping)
+    if difference := same_grid(scan.grid, grid):
+        raise _unfit(case, str(case.label), "the grid of the image", difference)
+    labelled = labels[box] > 0
+    return {
+        name: scan.image[(channel, *box)][labelled][::FOREGROUND_STEP]
+        for channel, name in enumerate(task.channels)
+        if ct_channels((name,))
+    }
+
+
+def _shape3(shape: tuple[int, ...]) -> Shape:
+    z, y, x = shape
+    return z, y, x
+
+
+def _unfit(case: Case, file: str, expected: str, found: str) -> DataError:
+    return DataError("The data cannot be measured:", [Defect(case.name, file, expected, found)])

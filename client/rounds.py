@@ -1,0 +1,148 @@
+"""What a training site does in a round: validate what it received, train, answer."""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from client.agreement import entries, split
+from client.cache import CacheEntry
+from client.device import Device, choose_device
+from client.loader import batches
+from client.patches import Batch
+from client.predict import decide, predict
+from client.site import Agreement, SiteConfig, load_agreement
+from client.statistics import load_local, save_local, statistics_file
+from client.train import Objective, Schedule, train
+from common.axes import LabelMap, Weights
+from common.errors import FederationError
+from common.messages import TrainTask, Update, Validated, ValidateTask
+from common.metrics import BRATS_RULES
+from common.network import UNet, load_weights, weights_of
+from common.random import step_rng
+from common.task import Task, regions_of
+
+
+def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Update, Weights]:
+    """Train from the received weights for one round.
+
+    Batch-norm statistics are those of this site's previous round; they are saved before the
+    answer and are never part of it.
+    """
+    began = time.monotonic()
+    agreement = load_agreement(site, task.run, task.plan_hash)
+    network, device = _network(site, agreement, task.method, task.round - 1, weights)
+    training, _ = split(site, agreement)
+    if not training:
+        raise FederationError("no training case at this site")
+    validation = None if task.round == 1 else _validation_dice(site, agreement, network, device)
+    n_steps, loss = train(
+        network,
+        _batches(site, agreement, entries(site, agreement, training), task),
+        _objective(agreement, task.proximal_mu),
+        agreement.terms.config.training,
+        _schedule(agreement, task.round),
+        device,
+    )
+    kept = agreement.local_names(network)
+    save_local(statistics_file(site, task.run, task.method, task.round), network, kept)
+    update = Update(
+        round=task.round,
+        n_cases=len(training),
+        n_steps=n_steps,
+        loss=loss,
+        seconds=time.monotonic() - began,
+        validation=validation,
+    )
+    return update, {name: w for name, w in weights_of(network).items() if name not in kept}
+
+
+def validate(site: SiteConfig, task: ValidateTask, weights: Weights) -> Validated:
+    """Test the weights after a round, with this site's statistics, on its validation cases."""
+    agreement = load_agreement(site, task.run, task.plan_hash)
+    network, device = _network(site, agreement, task.method, task.round, weights)
+    return Validated(dice=_validation_dice(site, agreement, network, device))
+
+
+def _network(
+    site: SiteConfig, agreement: Agreement, method: str, round_: int, weights: Weights
+) -> tuple[UNet, Device]:
+    """Build the network from received weights and the site's own tensors after `round_`."""
+    config = agreement.terms.config
+    torch.manual_seed(config.federation.seed)
+    network, device = agreement.network(), choose_device(config.training.precision)
+    load_weights(network, weights)
+    if round_ > 0:
+        kept = agreement.local_names(network)
+        load_local(statistics_file(site, agreement.terms.run, method, round_), network, kept)
+    device.place_network(network)
+    return network, device
+
+
+def _batches(
+    site: SiteConfig, agreement: Agreement, cached: tuple[CacheEntry, ...], task: TrainTask
+) -> Iterator[Batch]:
+    config, plan = agreement.terms.config, agreement.configuration
+
+    def rng_of_step(step: int) -> np.random.Generator:
+        return step_rng(config.federation.seed, site.name, task.round, step, "patches")
+
+    return batches(
+        cached,
+        plan.patch_size,
+        plan.batch_size,
+        0,
+        config.federation.local_steps,
+        rng_of_step,
+        mirror=config.training.mirror,
+        intensity=config.training.intensity,
+    )
+
+
+def _objective(agreement: Agreement, proximal_mu: float) -> Objective:
+    return Objective(
+        task=agreement.terms.task,
+        output=agreement.terms.config.model.output,
+        batch_dice=agreement.configuration.batch_dice,
+        proximal_mu=proximal_mu,
+    )
+
+
+def _schedule(agreement: Agreement, round_: int) -> Schedule:
+    config = agreement.terms.config
+    return Schedule(
+        first_step=(round_ - 1) * config.federation.local_steps,
+        total_steps=config.federation.rounds * config.federation.local_steps,
+        learning_rate=config.training.learning_rate,
+        power=config.training.poly_power,
+    )
+
+
+def _validation_dice(
+    site: SiteConfig, agreement: Agreement, network: UNet, device: Device
+) -> dict[str, float] | None:
+    """Return the mean Dice per region over the validation cases, on the plan's grid.
+
+    The grid of the plan, not of the file, and no mirroring: this is the curve of a run, cheap
+    enough for every round; final results are measured on the files' own grid.
+    """
+    _, cases = split(site, agreement)
+    if not cases or not site.policy.validation_means:
+        return None
+    task, output = agreement.terms.task, agreement.terms.config.model.output
+    scores = []
+    everything = (slice(None),) * 3
+    for entry in entries(site, agreement, cases):
+        patch = agreement.configuration.patch_size
+        found = predict(network, entry.image(everything), patch, output, device, mirroring=False)
+        scores.append(_dice(entry.labels(everything), decide(found, task, output), task))
+    return {region: float(np.mean([s[region] for s in scores])) for region in task.regions}
+
+
+def _dice(reference: LabelMap, prediction: LabelMap, task: Task) -> dict[str, float]:
+    """Return the Dice of every region; 1 where reference and prediction are both empty."""
+    masks = zip(task.regions, regions_of(reference, task), regions_of(prediction, task), strict=True)
+    sizes = {r: (2 * np.count_nonzero(a & b), a.sum() + b.sum()) for r, a, b in masks}
+    empty = BRATS_RULES.both_empty.dice
+    return {region: overlap / n if n else empty for region, (overlap, n) in sizes.items()}

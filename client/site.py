@@ -1,0 +1,121 @@
+"""A site: its configuration, its policy and its folder. Everything here stays at the site."""
+
+import logging
+from pathlib import Path
+
+from common.batchnorm import local_names
+from common.codec import read_json, read_toml, record, write_json
+from common.config import SiteName
+from common.errors import MessageError, PolicyError
+from common.messages import PrepareTask
+from common.network import UNet, build_network
+from common.plan import Configuration, Plan
+
+
+@record
+class Policy:
+    """What the hospital lets out of the building, besides model weights."""
+
+    case_scores: bool
+    """Metrics of numbered, unnamed cases of a held-out site."""
+    validation_means: bool
+    """Mean Dice over a training site's own validation cases."""
+    pictures: bool
+    """Overlay pictures of three cases, without any text about the patient."""
+
+
+@record
+class SiteConfig:
+    """One hospital's own file; the coordinator never sees it."""
+
+    name: SiteName
+    data: str
+    """Folder with the cases."""
+    state: str
+    """Folder for cache, agreed plan, batch-norm statistics and log."""
+    policy: Policy
+    cases: tuple[str, ...] | None = None
+    """Names of the cases that take part; all in the folder if absent."""
+
+    @property
+    def data_folder(self) -> Path:
+        """Folder with the cases."""
+        return Path(self.data)
+
+    @property
+    def state_folder(self) -> Path:
+        """Folder that belongs to Consilium alone."""
+        return Path(self.state)
+
+    def run_folder(self, run: str) -> Path:
+        """Return where the state of one run lies."""
+        if not run.replace("-", "").replace("_", "").isalnum():
+            raise MessageError(f"run {run!r}: expected letters, digits, - and _ only")
+        return self.state_folder / "runs" / run
+
+
+@record
+class Agreement:
+    """What site and coordinator agreed on before training; survives restarts."""
+
+    terms: PrepareTask
+    plan: Plan
+
+    @property
+    def configuration(self) -> Configuration:
+        """The network configuration that this run uses."""
+        return self.plan.configurations[self.terms.config.model.configuration]
+
+    def network(self) -> UNet:
+        """Build the run's network."""
+        return build_network(self.terms.task, self.configuration, self.terms.config.model)
+
+    def local_names(self, network: UNet) -> frozenset[str]:
+        """Return the tensors that stay at the site."""
+        return local_names(network, self.terms.config.model.batch_norm)
+
+
+def load_site(path: Path) -> SiteConfig:
+    """Read a site's TOML file; relative folders are relative to the file."""
+    site = read_toml(SiteConfig, path)
+    base = path.resolve().parent
+    return SiteConfig(
+        name=site.name,
+        data=str(base / site.data),
+        state=str(base / site.state),
+        policy=site.policy,
+        cases=site.cases,
+    )
+
+
+def save_agreement(site: SiteConfig, agreement: Agreement) -> None:
+    """Keep the agreed terms and plan for later messages and restarts."""
+    write_json(site.run_folder(agreement.terms.run) / "agreed.json", agreement)
+
+
+def load_agreement(site: SiteConfig, run: str, plan_hash: str) -> Agreement:
+    """Return what was agreed for a run.
+
+    Raises:
+        PolicyError: when nothing was agreed, or another plan.
+    """
+    path = site.run_folder(run) / "agreed.json"
+    if not path.exists():
+        raise PolicyError(f"run {run}: no plan was agreed; expected a prepare message first")
+    agreement = read_json(Agreement, path)
+    if agreement.plan.hash != plan_hash:
+        raise PolicyError(f"run {run}: agreed plan {agreement.plan.hash}, asked for {plan_hash}")
+    return agreement
+
+
+def site_log(site: SiteConfig) -> logging.Logger:
+    """Return the site's own log file; errors in full are written there and only there."""
+    logger = logging.getLogger(f"consilium.site.{site.name}")
+    if not logger.handlers:
+        site.state_folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(site.state_folder / "site.log", delay=True)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    return logger

@@ -1,0 +1,99 @@
+"""A site's own tensors (batch-norm statistics) on its disk, and their calibration.
+
+They never travel. They are kept per run, method and round, so that a round which is asked for
+again after a crash starts from the same statistics, and gives the same weights, as the first
+time. A held-out site has none: it estimates them on its own unlabelled images.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from client.device import Device
+from client.predict import pad_to
+from client.site import SiteConfig
+from common.axes import Image, Shape, Weights
+from common.errors import ConsiliumError
+from common.files import write_atomically
+from common.network import load_weights, weights_of
+
+ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
+
+
+def statistics_file(site: SiteConfig, run: str, method: str, round_: int) -> Path:
+    """Return where the tensors that stay lie after a round."""
+    if not method.replace("-", "").isalnum():
+        raise ValueError(f"method {method!r}: expected letters, digits and -")
+    return site.run_folder(run) / "batch-norm" / method / f"round-{round_:04d}.safetensors"
+
+
+def save_local(path: Path, network: nn.Module, names: frozenset[str]) -> None:
+    """Keep a network's local tensors and drop those of rounds that cannot come back."""
+    weights = {name: tensor for name, tensor in weights_of(network).items() if name in names}
+    write_atomically(path, save(weights))
+    for old in sorted(path.parent.glob("round-*.safetensors"))[:-ROUNDS_KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def load_local(path: Path, network: nn.Module, names: frozenset[str]) -> None:
+    """Put the kept tensors into a network; does nothing when no tensor is local.
+
+    Raises:
+        ConsiliumError: when they are missing; another site's are never a substitute.
+    """
+    if not names:
+        return
+    if not path.exists():
+        raise ConsiliumError(f"{path}: batch-norm statistics of the previous round are missing")
+    kept: Weights = load_file(path)
+    load_weights(network, {name: kept[name] for name in names})
+
+
+def random_patches(
+    images: Sequence[Image], patch_size: Shape, batch_size: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Draw patches anywhere in unlabelled images, float32 (batch, channel, z, y, x)."""
+    drawn = []
+    for _ in range(batch_size):
+        padded, _ = pad_to(images[rng.integers(len(images))], patch_size)
+        room = np.array(padded.shape[1:]) - patch_size
+        z, y, x = rng.integers(0, room, endpoint=True)
+        d, h, w = patch_size
+        drawn.append(padded[:, z : z + d, y : y + h, x : x + w])
+    return np.stack(drawn)
+
+
+def calibrate(network: nn.Module, batches: Iterable[NDArray[np.float32]], device: Device) -> int:
+    """Estimate batch-norm statistics as the cumulative average over unlabelled batches.
+
+    Args:
+        network: its running statistics are replaced; nothing else changes.
+        batches: float32 (batch, channel, z, y, x) each, sized as in training.
+        device: where to compute.
+
+    Returns:
+        Number of batches used; 0 when the network has no batch norm.
+    """
+    layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    if not layers:
+        return 0
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # torch: cumulative average
+    network.train()
+    count = 0
+    with torch.no_grad(), device.autocast():
+        for batch in batches:
+            network(device.place(torch.from_numpy(batch)))
+            count += 1
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    network.eval()
+    return count

@@ -1,0 +1,159 @@
+"""Everything that crosses the wire, as records: one per arrow between coordinator and site.
+
+What a site sends is listed here and nowhere else. None of it names a case, a file or a patient:
+cases are numbers, errors are codes.
+"""
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from common.codec import record
+from common.config import RunConfig, SiteName
+from common.fingerprint import Fingerprint
+from common.task import Task
+
+Count = Annotated[int, Ge(0)]
+
+
+@record
+class MeasureTask:
+    """Coordinator to site: describe your data for this task."""
+
+    run: str
+    task: Task
+
+
+@record
+class Measured:
+    """Site to coordinator: name and mergeable counts."""
+
+    site: SiteName
+    fingerprint: Fingerprint
+    version: str
+
+
+@record
+class PrepareTask:
+    """Coordinator to site: plan again from the merged fingerprint, then fill your cache."""
+
+    run: str
+    task: Task
+    config: RunConfig
+    fingerprint: Fingerprint
+    plan_hash: str
+
+
+@record
+class Prepared:
+    """Site to coordinator: the same plan came out; this many cases are ready."""
+
+    plan_hash: str
+    n_training_cases: Count
+    n_validation_cases: Count
+
+
+@record
+class TrainTask:
+    """Coordinator to site, beside weights: train from them for one round."""
+
+    run: str
+    plan_hash: str
+    method: str
+    round: Annotated[int, Ge(1)]
+    proximal_mu: Annotated[float, Ge(0)]
+
+
+@record
+class Update:
+    """Site to coordinator, beside weights: what the round did."""
+
+    round: Annotated[int, Ge(1)]
+    n_cases: Count
+    n_steps: Count
+    loss: float
+    """Mean training loss over the round's steps."""
+    seconds: Annotated[float, Ge(0)]
+    validation: dict[str, float] | None = None
+    """Mean Dice per region of the weights as received, on the site's validation cases."""
+
+
+@record
+class ValidateTask:
+    """Coordinator to site, beside weights: test them on your validation cases."""
+
+    run: str
+    plan_hash: str
+    method: str
+    round: Annotated[int, Ge(1)]
+
+
+@record
+class Validated:
+    """Site to coordinator: mean Dice per region, or None without validation cases."""
+
+    dice: dict[str, float] | None = None
+
+
+@record
+class TestTask:
+    """Coordinator to held-out site, beside weights: predict and score all your cases."""
+
+    __test__ = False  # not a test class for pytest
+
+    run: str
+    plan_hash: str
+    method: str
+    pictures: bool
+
+
+@record
+class CaseScore:
+    """Metrics of one numbered case and one region."""
+
+    case: Annotated[int, Ge(1)]
+    region: str
+    dice: float
+    hd95: float
+    sensitivity: float
+    specificity: float
+
+
+@record
+class Picture:
+    """An overlay picture, PNG in base64, without any text about the patient."""
+
+    kind: Literal["best", "median", "worst"]
+    dice: float
+    png_base64: str
+
+
+@record
+class Tested:
+    """Held-out site to coordinator, as far as its policy allows."""
+
+    scores: tuple[CaseScore, ...]
+    pictures: tuple[Picture, ...]
+    note: str
+
+
+@record
+class FloorTask:
+    """Coordinator to held-out site: measure the task's learning-free baseline."""
+
+    run: str
+    task: Task
+
+
+@record
+class FloorMeasured:
+    """Held-out site to coordinator: mean Dice at the threshold that is best there."""
+
+    mean_dice: float
+    threshold: float
+
+
+ErrorCode = Literal[
+    "data", "config", "policy", "plan-differs", "message", "out-of-memory", "internal"
+]
+"""All that a site says about an error; the text stays in the site's own log."""

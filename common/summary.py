@@ -1,0 +1,73 @@
+"""A data set in the few numbers that its plan's geometry rests on.
+
+Source: nnU-Net (arXiv 1904.08128v2), methods "target spacing".
+"""
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, MinLen
+
+from common.codec import record
+from common.errors import ConfigError
+from common.fingerprint import TICKS_PER_MM, AxisHistograms, Fingerprint
+from common.histogram import percentile
+from common.plan import Rules, Spacing3
+from common.rules import RuleSet, rule_set
+
+
+@record
+class PlanSummary:
+    """What the plan's geometry rests on (`summary.json`). May leave the coordinator."""
+
+    name: str
+    channels: Annotated[tuple[str, ...], MinLen(1)]
+    n_training_cases: Annotated[int, Ge(1)]
+    """Of the whole federation: a site's own number would cap its batch differently."""
+    n_foreground_classes: Annotated[int, Ge(1)]
+    target_spacing_mm: Spacing3
+    median_shape_at_target: tuple[
+        Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]
+    ]
+    """In voxels, unrounded, in the order of the spacings."""
+
+
+def summary_of(fingerprint: Fingerprint, rules: Rules = "paper") -> PlanSummary:
+    """Return target spacing and median shape of a fingerprint, axes (z, y, x) of RAS+.
+
+    Raises:
+        ConfigError: when the fingerprint has no cases.
+    """
+    if fingerprint.n_cases == 0:
+        raise ConfigError(f"fingerprint of {fingerprint.task}: expected at least one case, found 0")
+    ticks = _target_spacing_ticks(fingerprint, rule_set(rules))
+    extents = _medians(fingerprint.extents_ticks)
+    z, y, x = (step / TICKS_PER_MM for step in ticks)
+    depth, height, width = (extent / step for extent, step in zip(extents, ticks, strict=True))
+    return PlanSummary(
+        name=fingerprint.task,
+        channels=fingerprint.channels,
+        n_training_cases=fingerprint.n_cases,
+        n_foreground_classes=sum(value > 0 for value in fingerprint.labels),
+        target_spacing_mm=(z, y, x),
+        median_shape_at_target=(depth, height, width),
+    )
+
+
+def _target_spacing_ticks(fingerprint: Fingerprint, table: RuleSet) -> list[float]:
+    """Return the median spacing; along slices that are thick and few, the 10th percentile.
+
+    Comparisons are with the finer in-plane axis, as in the code of the paper.
+    """
+    target = _medians(fingerprint.spacings_ticks)
+    size = _medians(fingerprint.shapes_voxels)
+    worst = target.index(max(target))
+    finest = min(step for axis, step in enumerate(target) if axis != worst)
+    shortest = min(voxels for axis, voxels in enumerate(size) if axis != worst)
+    if target[worst] > table.anisotropy * finest and size[worst] * table.anisotropy < shortest:
+        low = percentile(fingerprint.spacings_ticks[worst], table.low_percentile)
+        target[worst] = low if low >= finest else finest + table.clamp_margin_mm * TICKS_PER_MM
+    return target
+
+
+def _medians(histograms: AxisHistograms) -> list[float]:
+    return [percentile(axis, 50) for axis in histograms]

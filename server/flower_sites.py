@@ -1,0 +1,157 @@
+"""The sites over Flower's Grid: the same code for real hospitals and for the simulation.
+
+Replies are pulled one message at a time, so that the coordinator holds one site's weights at
+once, however many sites there are. (Flower's own `send_and_receive` keeps all of them.)
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from common.axes import Weights
+from common.errors import FederationError, MessageError
+from common.messages import (
+    FloorMeasured,
+    FloorTask,
+    Measured,
+    MeasureTask,
+    Prepared,
+    PrepareTask,
+    Tested,
+    TestTask,
+    TrainTask,
+    Update,
+    Validated,
+    ValidateTask,
+)
+from common.wire import body_of, n_bytes, to_content, weights_of
+from server.sites import Answers, Failure, Reply
+
+T = TypeVar("T")
+POLL_S = 0.5  # between looks for new replies
+PLANNING_TIMEOUT_S = 24 * 3600.0  # preprocessing a large data set takes hours
+
+
+class FlowerSites:
+    """Implements `server.sites.Sites`; remembers which node is which site."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._nodes: dict[str, int] = {}
+
+    def measure(self, task: MeasureTask, n_sites: int, timeout_s: float) -> Answers[Measured]:
+        """Wait for the sites, ask all, and learn their names from the answers."""
+        nodes = {f"node {node}": node for node in self._wait_for(n_sites, timeout_s)}
+        content = to_content(task)
+        contents = dict.fromkeys(nodes, content)
+        for answer in self._ask(Measured, "query.measure", contents, nodes, PLANNING_TIMEOUT_S):
+            if isinstance(answer, Failure):
+                yield answer
+                continue
+            name = answer.value.site
+            if name in self._nodes:
+                raise FederationError(f"site {name!r}: expected once, two nodes use this name")
+            self._nodes[name] = nodes[answer.site]
+            yield Reply(name, answer.value, None, answer.n_bytes)
+
+    def prepare(self, task: PrepareTask, sites: Sequence[str]) -> Answers[Prepared]:
+        """Ask sites to agree on the plan and to prepare their cases."""
+        contents = dict.fromkeys(sites, to_content(task))
+        return self._ask(Prepared, "query.prepare", contents, self._nodes, PLANNING_TIMEOUT_S)
+
+    def train(
+        self, tasks: Mapping[str, tuple[TrainTask, Weights]], timeout_s: float
+    ) -> Answers[Update]:
+        """Ask sites to train for one round."""
+        return self._ask(Update, "train", _contents(tasks), self._nodes, timeout_s)
+
+    def validate(
+        self, tasks: Mapping[str, tuple[ValidateTask, Weights]], timeout_s: float
+    ) -> Answers[Validated]:
+        """Ask sites to test weights on their validation cases."""
+        return self._ask(Validated, "evaluate.validate", _contents(tasks), self._nodes, timeout_s)
+
+    def test(
+        self, tasks: Mapping[str, tuple[TestTask, Weights]], timeout_s: float
+    ) -> Answers[Tested]:
+        """Ask held-out sites to score a final model."""
+        return self._ask(Tested, "evaluate.test", _contents(tasks), self._nodes, timeout_s)
+
+    def floor(self, task: FloorTask, sites: Sequence[str]) -> Answers[FloorMeasured]:
+        """Ask held-out sites for the learning-free baseline."""
+        contents = dict.fromkeys(sites, to_content(task))
+        return self._ask(FloorMeasured, "evaluate.floor", contents, self._nodes, PLANNING_TIMEOUT_S)
+
+    def _wait_for(self, n_sites: int, timeout_s: float) -> list[int]:
+        deadline = time.monotonic() + timeout_s
+        while len(nodes := sorted(self._grid.get_node_ids())) < n_sites:
+            if time.monotonic() > deadline:
+                raise FederationError(
+                    f"sites: expected {n_sites} within {timeout_s:.0f} s, {len(nodes)} connected"
+                )
+            time.sleep(POLL_S)
+        return nodes
+
+    def _ask(
+        self,
+        cls: type[T],
+        action: str,
+        contents: Mapping[str, RecordDict],
+        nodes: Mapping[str, int],
+        timeout_s: float,
+    ) -> Answers[T]:
+        """Send one message per site, then yield each answer as it arrives."""
+        messages = [
+            Message(content, nodes[site], action, ttl=timeout_s)
+            for site, content in sorted(contents.items())
+        ]
+        ids = self._grid.push_messages(messages)
+        pending = dict(zip(ids, sorted(contents), strict=True))
+        deadline = time.monotonic() + timeout_s
+        while pending and time.monotonic() < deadline:
+            n_before = len(pending)
+            for site, message in self._pull(pending):
+                yield _answer(cls, site, message)
+            if len(pending) == n_before:
+                time.sleep(POLL_S)
+        for site in pending.values():
+            yield Failure(site, "timeout", f"no answer within {timeout_s:.0f} s")
+
+    def _pull(self, pending: dict[str, str]) -> Iterator[tuple[str, Message]]:
+        """Yield replies that have arrived, one at a time, and strike them off `pending`."""
+        for message_id in list(pending):
+            for message in self._grid.pull_messages([message_id]):
+                yield pending.pop(message_id), message
+
+
+def _contents(tasks: Mapping[str, tuple[object, Weights]]) -> dict[str, RecordDict]:
+    """Pack equal weights once: all sites usually get the same object."""
+    packed: dict[tuple[int, str], RecordDict] = {}
+    contents = {}
+    for site, (task, weights) in tasks.items():
+        key = (id(weights), repr(task))
+        if key not in packed:
+            packed[key] = to_content(task, weights)
+        contents[site] = packed[key]
+    return contents
+
+
+def _answer(cls: type[T], site: str, message: Message) -> Reply[T] | Failure:
+    if message.has_error():
+        return Failure(site, _error_code(message), "the site's log says more")
+    try:
+        content = message.content
+        weights = weights_of(content) if content.array_records else None
+        return Reply(site, body_of(cls, content), weights, n_bytes(content))
+    except MessageError as error:
+        return Failure(site, "message", str(error))
+
+
+def _error_code(message: Message) -> str:
+    """Return our own code, or Flower's number; never a foreign text, which may name a patient."""
+    ours = {"data", "config", "policy", "plan-differs", "message", "out-of-memory", "internal"}
+    reason = message.error.reason or ""
+    return reason if reason in ours else f"flower-{message.error.code}"

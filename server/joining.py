@@ -1,0 +1,114 @@
+"""Before the first round: who is there, what do they have, and one plan that all agree on."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from common.codec import write_json
+from common.config import RunConfig
+from common.errors import FederationError
+from common.fingerprint import Fingerprint, merge_all
+from common.messages import Measured, MeasureTask, PrepareTask
+from common.plan import Plan
+from common.planner import plan as make_plan
+from common.task import Task
+from server.events import EventLog, Note, PlanMade, SiteJoined
+from server.run_folder import RunFolder
+from server.sites import Answers, Failure, Reply, Sites
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The sites of a run, by role, in name order."""
+
+    training: dict[str, Measured]
+    held_out: dict[str, Measured]
+
+    @property
+    def everyone(self) -> tuple[str, ...]:
+        """All names."""
+        return tuple(sorted({*self.training, *self.held_out}))
+
+
+def join(sites: Sites, config: RunConfig, task: Task, folder: RunFolder, log: EventLog) -> Cohort:
+    """Wait for the sites and let them describe their data.
+
+    Raises:
+        FederationError: when a site cannot describe its data, or too few or none of a role came.
+    """
+    federation = config.federation
+    n_sites = federation.min_sites + len(federation.held_out)
+    asked = MeasureTask(run=folder.name, task=task)
+    answers = sites.measure(asked, n_sites, federation.join_timeout_s)
+    measured = {reply.site: reply.value for reply in _all_of(answers, "describe its data")}
+    held_out = {name: measured[name] for name in sorted(measured) if name in federation.held_out}
+    training = {name: measured[name] for name in sorted(measured) if name not in held_out}
+    if missing := sorted(set(federation.held_out) - set(held_out)):
+        raise FederationError(f"held-out sites {missing}: expected, did not connect")
+    if len(training) < federation.min_sites:
+        raise FederationError(
+            f"training sites: expected at least {federation.min_sites}, found {len(training)}"
+        )
+    for name, value in measured.items():
+        role = "held-out" if name in held_out else "training"
+        log.append(SiteJoined(site=name, role=role, n_cases=value.fingerprint.n_cases))
+    return Cohort(training, held_out)
+
+
+def agree(
+    sites: Sites,
+    cohort: Cohort,
+    config: RunConfig,
+    task: Task,
+    folder: RunFolder,
+    log: EventLog,
+) -> Plan:
+    """Plan from the training sites' merged fingerprint and have every site plan the same.
+
+    Held-out sites do not influence the plan: they take no part in training.
+
+    Raises:
+        ConfigError: when sites describe different tasks (it says who has what).
+        FederationError: when a site refuses; a difference of plans is never passed over.
+    """
+    named = {name: value.fingerprint for name, value in cohort.training.items()}
+    fingerprint = merge_all(named)
+    plan = planned(fingerprint, config)
+    write_json(folder.plan, plan)
+    terms = PrepareTask(
+        run=folder.name,
+        task=task,
+        config=config,
+        fingerprint=fingerprint,
+        plan_hash=plan.hash,
+    )
+    for reply in _all_of(sites.prepare(terms, cohort.everyone), "agree on the plan"):
+        if reply.value.plan_hash != plan.hash:
+            raise FederationError(f"{reply.site}: agreed to {reply.value.plan_hash}")
+    log.append(PlanMade(plan_hash=plan.hash, n_cases=fingerprint.n_cases, limits=plan.limits))
+    if config.model.norm != "batch":
+        text = f"batch_norm = {config.model.batch_norm!r} has no effect: norm is {config.model.norm}"
+        log.append(Note(text=text))
+    return plan
+
+
+def planned(fingerprint: Fingerprint, config: RunConfig) -> Plan:
+    """Return the plan of a run for a fingerprint."""
+    return make_plan(
+        fingerprint,
+        memory_gb=config.planning.memory_gb,
+        rules=config.planning.rules,
+        base_features=config.model.base_features,
+        max_batch_size=config.planning.max_batch_size,
+    )
+
+
+def _all_of(answers: Answers[T], what: str) -> list[Reply[T]]:
+    """Return all replies; before training, every failure is a reason to stop."""
+    collected = list(answers)
+    failures = [answer for answer in collected if isinstance(answer, Failure)]
+    if failures:
+        lines = [f"{f.site} could not {what}: {f.code} ({f.reason})" for f in failures]
+        raise FederationError("\n".join(lines))
+    return [answer for answer in collected if isinstance(answer, Reply)]

@@ -1,0 +1,184 @@
+"""The rounds of one method: send weights, accept good updates, aggregate, checkpoint."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from common.batchnorm import local_names
+from common.config import MethodName, RunConfig
+from common.errors import FederationError, MessageError
+from common.messages import TrainTask, Update, ValidateTask
+from common.network import build_network, initial_weights
+from common.plan import Plan
+from common.task import Task
+from server.events import EventLog, RoundFinished, SiteFailed, SiteTrained, SiteValidated
+from server.joining import Cohort
+from server.run_folder import RunFolder, latest_checkpoint, save_checkpoint
+from server.sites import Answers, Failure, Reply, Sites
+from server.strategies import SiteUpdate, State, Strategy, build_strategy
+from server.validation import check_update, update_norm
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What stays the same over all rounds and methods of a run."""
+
+    config: RunConfig
+    task: Task
+    plan: Plan
+    cohort: Cohort
+    folder: RunFolder
+    sites: Sites
+    log: EventLog
+
+
+@dataclass
+class _Accepted:
+    """Names of the sites whose update was folded in this round."""
+
+    sites: list[str] = field(default_factory=list)
+
+
+def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
+    """Train with one method from its latest checkpoint, or from the beginning.
+
+    Returns:
+        The strategy and its state after the last round.
+
+    Raises:
+        FederationError: when fewer sites than the quorum gave a good update in a round.
+    """
+    strategy = build_strategy(method, run.config.federation)
+    done, state = _start(run, strategy)
+    for round_ in range(done + 1, run.config.federation.rounds + 1):
+        state = _round(run, strategy, state, round_)
+    if done < run.config.federation.rounds:
+        _validate(run, strategy, state)
+    return strategy, state
+
+
+def _start(run: Experiment, strategy: Strategy) -> tuple[int, State]:
+    kept = latest_checkpoint(run.folder.checkpoints(strategy.name))
+    if kept is not None:
+        return kept
+    model = run.config.model
+    network = build_network(run.task, run.plan.configurations[model.configuration], model)
+    stays = local_names(network, model.batch_norm)
+    weights = initial_weights(network, run.config.federation.seed)
+    shared = {name: tensor for name, tensor in weights.items() if name not in stays}
+    return 0, strategy.init(shared, tuple(run.cohort.training))
+
+
+def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> State:
+    """Run one round and keep its result on disk before anything else happens."""
+    began = time.monotonic()
+    task = TrainTask(
+        run=run.folder.name,
+        plan_hash=run.plan.hash,
+        method=strategy.name,
+        round=round_,
+        proximal_mu=strategy.proximal_mu,
+    )
+    tasks = {site: (task, strategy.weights_for(state, site)) for site in run.cohort.training}
+    accepted = _Accepted()
+    answers = run.sites.train(tasks, run.config.federation.round_timeout_s)
+    state = strategy.aggregate(state, _good_updates(run, strategy, state, task, answers, accepted))
+    _require_quorum(run, strategy, round_, accepted)
+    save_checkpoint(run.folder.checkpoints(strategy.name), round_, state)
+    run.log.append(
+        RoundFinished(
+            method=strategy.name,
+            round=round_,
+            n_sites=len(accepted.sites),
+            seconds=time.monotonic() - began,
+        )
+    )
+    return state
+
+
+def _good_updates(
+    run: Experiment,
+    strategy: Strategy,
+    state: State,
+    task: TrainTask,
+    answers: Answers[Update],
+    accepted: _Accepted,
+) -> Iterator[SiteUpdate]:
+    """Yield the updates that pass every check; report the others. One is in memory at a time."""
+    for answer in answers:
+        if isinstance(answer, Failure):
+            _report_failure(run, task.method, task.round, answer)
+            continue
+        sent = strategy.weights_for(state, answer.site)
+        try:
+            weights = check_update(answer, task, sent)
+        except MessageError as error:
+            failure = Failure(answer.site, "message", str(error))
+            _report_failure(run, task.method, task.round, failure)
+            continue
+        _report_update(run, task, answer, update_norm(weights, sent))
+        accepted.sites.append(answer.site)
+        yield SiteUpdate(answer.site, answer.value.n_cases, weights)
+
+
+def _require_quorum(
+    run: Experiment, strategy: Strategy, round_: int, accepted: _Accepted
+) -> None:
+    needed = run.config.federation.min_sites
+    if len(accepted.sites) < needed:
+        raise FederationError(
+            f"{strategy.name}, round {round_}: expected good updates of at least {needed} sites, "
+            f"found {len(accepted.sites)}; see {run.folder.events} for the reasons"
+        )
+
+
+def _validate(run: Experiment, strategy: Strategy, state: State) -> None:
+    """Measure the last round's weights, as every later round does for the one before it."""
+    last = run.config.federation.rounds
+    task = ValidateTask(
+        run=run.folder.name, plan_hash=run.plan.hash, method=strategy.name, round=last
+    )
+    tasks = {site: (task, strategy.weights_for(state, site)) for site in run.cohort.training}
+    for answer in run.sites.validate(tasks, run.config.federation.round_timeout_s):
+        if isinstance(answer, Failure):
+            _report_failure(run, strategy.name, last, answer)
+        else:
+            _report_validation(run, strategy.name, last, answer.site, answer.value.dice)
+
+
+def _report_update(run: Experiment, task: TrainTask, reply: Reply[Update], norm: float) -> None:
+    update = reply.value
+    _report_validation(run, task.method, task.round - 1, reply.site, update.validation)
+    run.log.append(
+        SiteTrained(
+            method=task.method,
+            round=task.round,
+            site=reply.site,
+            n_cases=update.n_cases,
+            n_steps=update.n_steps,
+            loss=update.loss,
+            update_norm=norm,
+            seconds=update.seconds,
+            upload_bytes=reply.n_bytes,
+        )
+    )
+
+
+def _report_validation(
+    run: Experiment, method: str, round_: int, site: str, dice: Mapping[str, float] | None
+) -> None:
+    if dice is not None:
+        event = SiteValidated(method=method, round=round_, site=site, dice=dict(dice))
+        run.log.append(event)
+
+
+def _report_failure(run: Experiment, method: str, round_: int, failure: Failure) -> None:
+    run.log.append(
+        SiteFailed(
+            method=method,
+            round=round_,
+            site=failure.site,
+            code=failure.code,
+            reason=failure.reason,
+        )
+    )

@@ -1,0 +1,85 @@
+"""The experiment: join, plan, train with every method, test, rank. Start reading here."""
+
+import platform
+import resource
+import sys
+import time
+from importlib.metadata import version
+
+from common.codec import encode, read_toml, write_toml
+from common.config import RunConfig
+from common.errors import ConfigError
+from common.task import Task
+from server.events import EventLog, RunFinished, RunStarted
+from server.joining import agree, join
+from server.rounds import Experiment, train_method
+from server.run_folder import RunFolder
+from server.sites import Sites
+from server.testing import measure_floor, rank, test_method
+
+
+def run(
+    config: RunConfig, task: Task, sites: Sites, folder: RunFolder, log: EventLog, *, device: str
+) -> None:
+    """Run a whole federation, or resume one where it stopped.
+
+    Every step that is already on disk is not repeated, and a round that was cut short starts
+    again from its checkpoint: the result is that of an undisturbed run.
+
+    Args:
+        config: what the study lead decided.
+        task: what is segmented.
+        sites: how the sites are reached.
+        folder: where everything is written.
+        log: of this run's events.
+        device: description of where the sites compute, for the report.
+
+    Raises:
+        FederationError: when the federation cannot go on.
+        ConfigError: when the folder holds another run.
+    """
+    began = time.monotonic()
+    started = _started(config, task, folder, device)
+    _claim(folder, config, task)
+    log.append(started)
+
+    cohort = join(sites, config, task, folder, log)
+    plan = agree(sites, cohort, config, task, folder, log)
+    experiment = Experiment(config, task, plan, cohort, folder, sites, log)
+
+    for method in config.federation.methods:
+        strategy, state = train_method(experiment, method)
+        test_method(experiment, strategy, state)
+    measure_floor(experiment)
+    rank(experiment, config.federation.methods)
+
+    log.append(
+        RunFinished(seconds=time.monotonic() - began, peak_memory_bytes=_peak_memory_bytes())
+    )
+
+
+def _claim(folder: RunFolder, config: RunConfig, task: Task) -> None:
+    """Write configuration and task, or check that they are those of the run that is resumed."""
+    if folder.config.exists() and encode(read_toml(RunConfig, folder.config)) != encode(config):
+        raise ConfigError(f"{folder.config}: expected the configuration of this run, found another")
+    write_toml(folder.task, task)
+    write_toml(folder.config, config)
+
+
+def _started(config: RunConfig, task: Task, folder: RunFolder, device: str) -> RunStarted:
+    packages = ("consilium", "flwr", "torch", "numpy")
+    return RunStarted(
+        run=folder.name,
+        task=task.name,
+        methods=config.federation.methods,
+        seed=config.federation.seed,
+        resumed=folder.config.exists(),
+        versions={"python": platform.python_version(), **{p: version(p) for p in packages}},
+        device=device,
+    )
+
+
+def _peak_memory_bytes() -> int:
+    """Return the largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB

@@ -1,0 +1,104 @@
+"""The run directory: where everything of a run lies, and the checkpoints in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.numpy import load, load_file, save
+
+from common.axes import Weights
+from common.files import write_atomically
+
+CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run; the names are a contract with other programs."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the run, as sites know it."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """Configuration as resolved."""
+        return self.path / "config.toml"
+
+    @property
+    def task(self) -> Path:
+        """The task, whole, so that the run can be read without the package that made it."""
+        return self.path / "task.toml"
+
+    @property
+    def plan(self) -> Path:
+        """The plan that all sites agreed on."""
+        return self.path / "plan.json"
+
+    @property
+    def events(self) -> Path:
+        """Append-only log of events."""
+        return self.path / "events.jsonl"
+
+    @property
+    def ranking(self) -> Path:
+        """Ranking of the methods."""
+        return self.path / "ranking.json"
+
+    def checkpoints(self, method: str) -> Path:
+        """Folder of a method's checkpoints."""
+        return self.path / "checkpoints" / method
+
+    def model(self, method: str) -> Path:
+        """Final shared model of a method."""
+        return self.path / "models" / f"{method}.safetensors"
+
+    def scores(self, method: str, site: str) -> Path:
+        """Scores of a method's final model on a held-out site."""
+        return self.path / "scores" / method / f"{site}.csv"
+
+    def picture(self, method: str, site: str, kind: str) -> Path:
+        """An overlay picture that a site released."""
+        return self.path / "pictures" / f"{method}-{site}-{kind}.png"
+
+
+def save_checkpoint(folder: Path, round_: int, state: Mapping[str, Weights]) -> None:
+    """Write the state after a round, whole or not at all; keep the last two."""
+    flat = {
+        f"{group}/{name}": tensor
+        for group, weights in state.items()
+        for name, tensor in weights.items()
+    }
+    write_atomically(folder / f"round-{round_:04d}.safetensors", save(flat))
+    for old in sorted(folder.glob("round-*.safetensors"))[:-CHECKPOINTS_KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Weights]] | None:
+    """Return (round, state) of the newest readable checkpoint, or None."""
+    for path in sorted(folder.glob("round-*.safetensors"), reverse=True):
+        try:
+            flat = load(path.read_bytes())
+        except SafetensorError:
+            continue
+        state: dict[str, Weights] = {}
+        for key, tensor in flat.items():
+            group, name = key.split("/", 1)
+            state.setdefault(group, {})[name] = tensor
+        return int(path.stem.removeprefix("round-")), state
+    return None
+
+
+def save_model(path: Path, weights: Weights) -> None:
+    """Write a model's weights, whole or not at all."""
+    write_atomically(path, save(weights))
+
+
+def load_model(path: Path) -> Weights:
+    """Read a model's weights."""
+    weights: Weights = load_file(path)
+    return weights

@@ -1,0 +1,76 @@
+"""The sites as the experiment sees them: one verb per message, replies in any order.
+
+A reply is either a value or a failure; which failures matter is the experiment's decision.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from common.axes import Weights
+from common.messages import (
+    FloorMeasured,
+    FloorTask,
+    Measured,
+    MeasureTask,
+    Prepared,
+    PrepareTask,
+    Tested,
+    TestTask,
+    TrainTask,
+    Update,
+    Validated,
+    ValidateTask,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reply(Generic[T]):
+    """What a site answered."""
+
+    site: str
+    value: T
+    weights: Weights | None
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a site's answer is missing or unusable; a code and, of our own making, a reason."""
+
+    site: str
+    code: str
+    reason: str
+
+
+Answers: TypeAlias = Iterator[Reply[T] | Failure]
+
+
+class Sites(Protocol):
+    """A way to reach the sites. Answers are yielded as they arrive, one per site asked."""
+
+    def measure(self, task: MeasureTask, n_sites: int, timeout_s: float) -> Answers[Measured]:
+        """Wait until `n_sites` are connected, then ask all of them to describe their data."""
+
+    def prepare(self, task: PrepareTask, sites: Sequence[str]) -> Answers[Prepared]:
+        """Ask sites to agree on the plan and to prepare their cases."""
+
+    def train(
+        self, tasks: Mapping[str, tuple[TrainTask, Weights]], timeout_s: float
+    ) -> Answers[Update]:
+        """Ask sites to train for one round from the weights given to each."""
+
+    def validate(
+        self, tasks: Mapping[str, tuple[ValidateTask, Weights]], timeout_s: float
+    ) -> Answers[Validated]:
+        """Ask sites to test weights on their validation cases."""
+
+    def test(
+        self, tasks: Mapping[str, tuple[TestTask, Weights]], timeout_s: float
+    ) -> Answers[Tested]:
+        """Ask held-out sites to score a final model."""
+
+    def floor(self, task: FloorTask, sites: Sequence[str]) -> Answers[FloorMeasured]:
+        """Ask held-out sites for the learning-free baseline."""

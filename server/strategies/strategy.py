@@ -1,0 +1,40 @@
+"""What an aggregation method is: functions over an explicit state.
+
+The state is named groups of tensors, all of it is checkpointed, and nothing else is remembered:
+`aggregate(state, updates)` of equal arguments is equal, in any order of the updates.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from common.axes import Weights
+
+State: TypeAlias = Mapping[str, Weights]
+"""Groups of tensors by name: a global model, one model per site, moments of an optimiser."""
+
+
+@dataclass(frozen=True)
+class SiteUpdate:
+    """An accepted update: everything about it was checked before it came here."""
+
+    site: str
+    n_cases: int
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A method of the literature as four functions and one number for the sites."""
+
+    name: str
+    init: Callable[[Weights, Sequence[str]], State]
+    """(initial weights, training sites) -> state before the first round."""
+    weights_for: Callable[[State, str], Weights]
+    """(state, site) -> what this site trains from."""
+    aggregate: Callable[[State, Iterable[SiteUpdate]], State]
+    """(state, updates) -> next state; consumes the updates one at a time."""
+    models: Callable[[State], Mapping[str, Weights]]
+    """state -> models to test; the key is empty for the one shared model, else a site."""
+    proximal_mu: float = 0.0
+    """Sent to the sites; above 0 only for FedProx."""

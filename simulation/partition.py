@@ -1,0 +1,247 @@
+"""Partition of one data set's cases into sites: from a file, by sizes, or by a Dirichlet draw.
+
+Every function gives the same partition for the same seed whatever the order of the cases.
+"""
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import ConfigError
+from common.files import write_atomically
+
+COLUMNS = ("Partition_ID", "Subject_ID")  # FeTS challenge, partitioning_1.csv
+SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # sites name files and folders of a run
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Which case belongs to which site; no case at two sites, no site without a case."""
+
+    sites: Mapping[str, tuple[str, ...]]
+    """Case names by site, both in natural order (`site-2` before `site-10`)."""
+
+    def __post_init__(self) -> None:
+        """Bring sites and cases into natural order.
+
+        Raises:
+            ConfigError: with one line per unusable site name, empty site and repeated case.
+        """
+        ordered = {
+            site: tuple(sorted(self.sites[site], key=_natural))
+            for site in sorted(self.sites, key=_natural)
+        }
+        object.__setattr__(self, "sites", ordered)
+        defects = _defects(ordered)
+        if defects:
+            raise ConfigError("\n".join(f"partition: {defect}" for defect in defects))
+
+
+def from_csv(path: Path) -> Partition:
+    """Read a partition with the columns `Partition_ID,Subject_ID`; the ids become site names.
+
+    Raises:
+        ConfigError: when the file cannot be read, has other columns, a row with a missing or an
+            extra value, a subject twice or a site id that cannot name a file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected a readable CSV file, found {error}") from None
+    rows = csv.reader(io.StringIO(text))
+    header = [cell.strip() for cell in next(rows, [])]
+    if sorted(header) != sorted(COLUMNS):
+        raise ConfigError(
+            f"{path}: expected the columns {','.join(COLUMNS)}, found {','.join(header) or 'none'}"
+        )
+    pairs = _pairs(path, header, rows)
+    sites: dict[str, list[str]] = {}
+    for site, case in pairs:
+        sites.setdefault(site, []).append(case)
+    try:
+        return Partition(sites={site: tuple(cases) for site, cases in sites.items()})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def write_csv(partition: Partition, path: Path) -> None:
+    """Write a partition as `from_csv` reads it, whole or not at all."""
+    rows = [",".join(COLUMNS)]
+    rows += [f"{site},{case}" for site, cases in partition.sites.items() for case in cases]
+    write_atomically(path, ("\n".join(rows) + "\n").encode())
+
+
+def by_sizes(
+    cases: Sequence[str], sizes: Mapping[str, int] | Sequence[int], seed: int
+) -> Partition:
+    """Deal the cases out at random, a fixed number to each site.
+
+    Args:
+        cases: names of all cases, in any order.
+        sizes: cases per site; a plain sequence means `site-1`, `site-2`, ...
+        seed: of the draw.
+
+    Raises:
+        ConfigError: when a size is below 1 or the sizes do not add up to the number of cases.
+    """
+    named = _named(sizes)
+    too_small = [f"{site} = {size}" for site, size in named.items() if size < 1]
+    if too_small:
+        raise ConfigError(f"sizes: expected at least 1 case per site, found {', '.join(too_small)}")
+    if sum(named.values()) != len(cases):
+        raise ConfigError(
+            f"sizes: expected a sum of {len(cases)}, the number of cases, "
+            f"found {sum(named.values())}"
+        )
+    shuffled = _shuffled(cases, _rng("sizes", seed))
+    ends = np.cumsum(list(named.values()))
+    return Partition(
+        sites={
+            site: tuple(shuffled[end - size : end])
+            for (site, size), end in zip(named.items(), ends, strict=True)
+        }
+    )
+
+
+def by_dirichlet(
+    cases: Sequence[str],
+    n_sites: int,
+    alpha: float,
+    seed: int,
+    strata: Mapping[str, str] | None = None,
+) -> Partition:
+    """Deal the cases out in random proportions, drawn anew for each stratum.
+
+    Where the draw leaves a site empty, it gets one case of the then largest site.
+
+    Args:
+        cases: names of all cases, in any order.
+        n_sites: number of sites, called `site-1`, `site-2`, ...
+        alpha: concentration: near 0 one site gets almost all of a stratum, large is even.
+        seed: of the draw.
+        strata: class of each case (for example its size group); None puts all into one.
+
+    Raises:
+        ConfigError: when alpha or the number of sites is out of range, or a case has no stratum.
+
+    Source: T. H. Hsu et al., Measuring the effects of non-identical data distribution for
+        federated visual classification, 2019, section 3.
+    """
+    if not 0 < alpha < np.inf:
+        raise ConfigError(f"alpha: expected a finite number above 0, found {alpha}")
+    if not 1 <= n_sites <= len(cases):
+        raise ConfigError(f"n_sites: expected 1 to {len(cases)}, found {n_sites}")
+    groups = _groups(cases, strata)
+    rng = _rng("dirichlet", seed)
+    sites: list[list[str]] = [[] for _ in range(n_sites)]
+    for stratum in sorted(groups):
+        shuffled = _shuffled(groups[stratum], rng)
+        shares = np.cumsum(rng.dirichlet(np.full(n_sites, alpha)))
+        ends = np.round(shares[:-1] * len(shuffled)).astype(int)
+        for site, part in zip(sites, np.split(np.array(shuffled), ends), strict=True):
+            site.extend(map(str, part))
+    for site in sites:
+        if not site:
+            site.append(max(sites, key=len).pop())
+    return Partition(sites={f"site-{i}": tuple(site) for i, site in enumerate(sites, start=1)})
+
+
+def restrict_to(partition: Partition, cases: Collection[str]) -> Partition:
+    """Return the partition of those of its cases that are in `cases`; emptied sites go.
+
+    Raises:
+        ConfigError: when nothing is left.
+    """
+    wanted = set(cases)
+    kept = {
+        site: tuple(name for name in names if name in wanted)
+        for site, names in partition.sites.items()
+    }
+    remaining = {site: names for site, names in kept.items() if names}
+    if not remaining:
+        raise ConfigError("partition: expected some of the data set's cases, found none of them")
+    return Partition(sites=remaining)
+
+
+def check_cases(partition: Partition, cases: Collection[str]) -> None:
+    """Check that the data set has every case of the partition.
+
+    Raises:
+        ConfigError: with all missing cases in one message.
+    """
+    present = set(cases)
+    missing = [name for names in partition.sites.values() for name in names if name not in present]
+    if missing:
+        raise ConfigError(
+            f"partition: expected cases of the data set, found {len(missing)} that it lacks: "
+            + ", ".join(sorted(missing, key=_natural))
+        )
+
+
+def _pairs(path: Path, header: list[str], rows: Iterable[list[str]]) -> list[tuple[str, str]]:
+    site_column, case_column = (header.index(column) for column in COLUMNS)
+    pairs, defects = [], []
+    for line, row in enumerate(rows, start=2):
+        cells = [cell.strip() for cell in row]
+        if len(cells) == len(COLUMNS) and all(cells):
+            pairs.append((cells[site_column], cells[case_column]))
+        elif any(cells):
+            defects.append(f"{path}: line {line}: expected 2 values, found '{','.join(cells)}'")
+    if defects:
+        raise ConfigError("\n".join(defects))
+    return pairs
+
+
+def _defects(sites: Mapping[str, tuple[str, ...]]) -> list[str]:
+    defects = [] if sites else ["expected at least one site, found none"]
+    first_site: dict[str, str] = {}
+    for site, cases in sites.items():
+        if not SITE_NAME.fullmatch(site):
+            defects.append(f"site '{site}': expected letters, digits, '.', '_' and '-' only")
+        if not cases:
+            defects.append(f"site '{site}': expected at least one case, found none")
+        for case in cases:
+            if case in first_site:
+                defects.append(f"case '{case}': found twice, at '{first_site[case]}' and '{site}'")
+            first_site.setdefault(case, site)
+    return defects
+
+
+def _named(sizes: Mapping[str, int] | Sequence[int]) -> dict[str, int]:
+    if isinstance(sizes, Mapping):
+        return dict(sizes)
+    return {f"site-{i}": size for i, size in enumerate(sizes, start=1)}
+
+
+def _groups(cases: Sequence[str], strata: Mapping[str, str] | None) -> dict[str, list[str]]:
+    if strata is None:
+        return {"": list(cases)}
+    unknown = sorted(set(cases) - set(strata), key=_natural)
+    if unknown:
+        raise ConfigError(f"strata: expected one per case, found none for {', '.join(unknown)}")
+    groups: dict[str, list[str]] = {}
+    for case in cases:
+        groups.setdefault(strata[case], []).append(case)
+    return groups
+
+
+def _shuffled(cases: Sequence[str], rng: np.random.Generator) -> list[str]:
+    ordered = sorted(cases)
+    return [ordered[i] for i in rng.permutation(len(ordered))]
+
+
+def _rng(purpose: str, seed: int) -> np.random.Generator:
+    digest = hashlib.sha256(f"partition/{purpose}/{seed}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest))
+
+
+def _natural(name: str) -> tuple[tuple[int, str], ...]:
+    """Return a sort key by which `site-2` comes before `site-10`."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return tuple((int(part), part) if part.isdigit() else (-1, part) for part in parts)

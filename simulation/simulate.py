@@ -1,0 +1,123 @@
+"""A federation on one machine: partition a data set, make the sites' files, run the experiment.
+
+Nothing here trains, aggregates or scores: the sites run the same ClientApp as a hospital does.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.app import app
+from client.device import choose_device, describe
+from client.inspection import inspect_folder
+from client.site import Policy, SiteConfig
+from common.codec import write_toml
+from common.config import RunConfig, Simulation
+from common.errors import ConfigError, DataError
+from common.task import Task
+from server.events import EventLog
+from server.flower_sites import FlowerSites
+from server.run import run
+from server.run_folder import RunFolder
+from simulation.grid import InProcessGrid
+from simulation.partition import Partition, by_dirichlet, by_sizes, check_cases, from_csv
+
+OPEN_POLICY = Policy(case_scores=True, validation_means=True, pictures=True)  # one's own data
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a simulation starts from."""
+
+    config: RunConfig
+    task: Task
+    data: Path
+    """Folder with the data set."""
+    base: Path
+    """Folder that relative paths in the configuration refer to."""
+
+
+def simulate(
+    study: Study,
+    folder: RunFolder,
+    log: EventLog,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Run, or resume, a whole federation in this process.
+
+    Raises:
+        DataError: with every defect of every case, before anything is written.
+        ConfigError: when partition and data, or held-out sites and partition, do not fit.
+    """
+    found = inspect_folder(study.data, study.task, progress=progress)
+    if found.defects:
+        raise DataError(f"{study.data}: {len(found.defects)} defects", found.defects)
+    partition = partition_of(study, tuple(case.name for case in found.cases))
+    check_roles(study.config, partition)
+    site_files = write_sites(study, partition, folder)
+    nodes = {number: {"site": str(path)} for number, path in enumerate(site_files, start=1)}
+    sites = FlowerSites(InProcessGrid(app, nodes))
+    device = describe(choose_device(study.config.training.precision))
+    run(study.config, study.task, sites, folder, log, device=device)
+
+
+def partition_of(study: Study, cases: tuple[str, ...]) -> Partition:
+    """Divide the cases among the sites as the configuration says.
+
+    Raises:
+        ConfigError: when there is no partition, or it does not fit the cases.
+    """
+    wanted = study.config.simulation
+    if wanted is None:
+        raise ConfigError("simulation: missing; a simulation needs [simulation] with a partition")
+    partition = _partition(wanted, study, cases)
+    check_cases(partition, cases)
+    return partition
+
+
+def check_roles(config: RunConfig, partition: Partition) -> None:
+    """Demand that held-out sites exist and that enough others are left to train.
+
+    Raises:
+        ConfigError: with one line per defect.
+    """
+    sites, held_out = set(partition.sites), set(config.federation.held_out)
+    defects = [
+        f"federation.held_out: {name!r} is no site; expected one of {', '.join(sorted(sites))}"
+        for name in sorted(held_out - sites)
+    ]
+    if len(sites - held_out) < config.federation.min_sites:
+        defects.append(
+            f"federation.min_sites: expected at most {len(sites - held_out)}, the number of "
+            f"training sites, found {config.federation.min_sites}"
+        )
+    if defects:
+        raise ConfigError("\n".join(defects))
+
+
+def write_sites(study: Study, partition: Partition, folder: RunFolder) -> list[Path]:
+    """Write one site file per site, as each hospital would; return them in name order."""
+    paths = []
+    for name, cases in sorted(partition.sites.items()):
+        home = folder.path / "sites" / name
+        site = SiteConfig(
+            name=name,
+            data=str(study.data.resolve()),
+            state=str((home / "state").resolve()),
+            policy=OPEN_POLICY,
+            cases=cases,
+        )
+        write_toml(home / "site.toml", site)
+        paths.append(home / "site.toml")
+    return paths
+
+
+def _partition(wanted: Simulation, study: Study, cases: tuple[str, ...]) -> Partition:
+    seed = study.config.federation.seed
+    if wanted.csv is not None:
+        return from_csv(study.base / wanted.csv)
+    if wanted.sizes is not None:
+        return by_sizes(cases, wanted.sizes, seed)
+    if wanted.dirichlet is not None:
+        return by_dirichlet(cases, wanted.dirichlet.n_sites, wanted.dirichlet.alpha, seed)
+    raise ConfigError("simulation: expected one of sizes, csv and dirichlet")

@@ -1,0 +1,173 @@
+"""Rankings of small pools by hand, the exact permutation test, and laws."""
+
+import math
+from collections.abc import Mapping
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.codec import decode, encode
+from common.errors import ConfigError
+from common.metrics import RegionScore
+from common.ranking import PairwiseTest, Ranking, Ties, permutation_p_value, rank_methods
+from common.scores import ScoreTable
+
+values = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])  # few, so that ties are common
+cases = st.lists(st.tuples(values, values, values), min_size=1, max_size=5)  # three methods
+
+
+def score(dice: float, hd95_mm: float) -> RegionScore:
+    return RegionScore(dice=dice, hd95=hd95_mm, sensitivity=1.0, specificity=1.0)
+
+
+def table(*cases: tuple[float, float]) -> ScoreTable:
+    return {f"c{i}": {"WT": score(*case)} for i, case in enumerate(cases)}
+
+
+def rank_brats(methods: Mapping[str, ScoreTable], ties: Ties = "min") -> Ranking:
+    pool = {method: {"": scores} for method, scores in methods.items()}
+    return rank_methods(pool, scheme="brats", ties=ties)
+
+
+def test_two_cases_by_hand() -> None:
+    #            c0: Dice HD95   c1: Dice HD95   ranks       mean
+    #  a              .9   2          .8   4     1 1 1 2     1.25
+    #  b              .7   3          .6   1     2 2 2 1     1.75
+    ranking = rank_brats({"a": table((0.9, 2), (0.8, 4)), "b": table((0.7, 3), (0.6, 1))})
+    assert ranking == Ranking(
+        scheme="brats",
+        ties="min",
+        methods=("a", "b"),
+        mean_rank={"a": 1.25, "b": 1.75},
+        score={"a": 0.625, "b": 0.875},
+        final_rank={"a": 1, "b": 2},
+        # d = -2, 0: the signed sum is at most -2 in two of four, at most 2 in four of four
+        permutation=(PairwiseTest(a="a", b="b", p_a_better=0.5, p_b_better=1.0),),
+    )
+
+
+def test_ties_get_the_best_place_or_the_mean_place() -> None:
+    methods = {"a": table((0.5, 1)), "b": table((0.5, 2)), "c": table((0.1, 3))}
+    assert rank_brats(methods, "min").mean_rank == {"a": 1.0, "b": 1.5, "c": 3.0}
+    assert rank_brats(methods, "average").mean_rank == {"a": 1.25, "b": 1.75, "c": 3.0}
+
+
+def test_equal_methods_share_the_better_final_place() -> None:
+    methods = {"a": table((0.5, 2)), "b": table((0.5, 2)), "c": table((0.1, 3))}
+    assert rank_brats(methods, "average").final_rank == {"a": 1, "b": 1, "c": 3}
+
+
+@pytest.mark.parametrize("absent", [math.nan, math.inf])
+def test_a_missing_value_is_worse_than_the_worst_brats_distance(absent: float) -> None:
+    methods = {"a": table((0.0, absent)), "b": table((0.0, 373.1287)), "c": table((absent, 1))}
+    ranking = rank_brats(methods)
+    # Dice: all 0 and tied; HD95: c, b, a
+    assert ranking.mean_rank == {"a": 2.0, "b": 1.5, "c": 1.0}
+
+
+def test_a_missing_case_and_a_missing_region_count_as_the_worst() -> None:
+    both = {"c0": {"WT": score(0.1, 300), "ET": score(0.1, 300)}}
+    partly = {"c0": {"WT": score(0.9, 1)}, "c1": {"ET": score(0.9, 1)}}
+    ranking = rank_brats({"a": both, "b": partly})
+    # c0 WT: b wins twice; c0 ET: a wins twice; c1 WT: nobody; c1 ET: b wins twice
+    assert ranking.mean_rank == {"a": 12 / 8, "b": 10 / 8}
+
+
+def test_a_method_without_any_case_is_last() -> None:
+    assert rank_brats({"a": table((0.1, 300)), "b": {}}).final_rank == {"a": 1, "b": 2}
+
+
+def test_one_method_alone_scores_one() -> None:
+    ranking = rank_brats({"a": table((0.1, 300), (0.5, 3))})
+    assert (ranking.score, ranking.final_rank, ranking.permutation) == ({"a": 1.0}, {"a": 1}, ())
+
+
+def test_fets_lets_each_institution_count_the_same() -> None:
+    # Institution "big": b beats a in both metrics of three cases; "one": a beats b in both.
+    a = {"big": table(*[(0.1, 9)] * 3), "one": table((0.9, 1))}
+    b = {"big": table(*[(0.9, 1)] * 3), "one": table((0.1, 9))}
+    fets = rank_methods({"a": a, "b": b}, scheme="fets", ties="min")
+    brats = rank_methods({"a": a, "b": b}, scheme="brats", ties="min")
+    assert fets.mean_rank == {"a": 1.5, "b": 1.5}
+    assert fets.final_rank == {"a": 1, "b": 1}
+    assert brats.mean_rank == {"a": 1.75, "b": 1.25}
+
+
+def test_cases_of_equal_name_at_two_institutions_are_two_cases() -> None:
+    a = {"x": table((0.9, 1)), "y": table((0.9, 1))}
+    b = {"x": table((0.1, 9)), "y": table((0.1, 9))}
+    ranking = rank_methods({"a": a, "b": b}, scheme="brats", ties="min")
+    assert ranking.permutation[0].p_a_better == 0.25  # two cases: 1 of 4 sign flips
+
+
+def test_methods_scored_on_other_regions_are_not_compared() -> None:
+    other = {"c0": {"left": score(0.5, 1)}}
+    with pytest.raises(ConfigError, match="b: expected the regions WT as in a, found left"):
+        rank_brats({"a": table((0.5, 1)), "b": other})
+
+
+@pytest.mark.parametrize("methods", [{}, {"a": {}}])
+def test_a_ranking_needs_a_case(methods: dict[str, ScoreTable]) -> None:
+    with pytest.raises(ConfigError, match="expected scores of at least one case"):
+        rank_brats(methods)
+
+
+def test_a_ranking_survives_its_file() -> None:
+    ranking = rank_brats({"a": table((0.9, 2)), "b": table((0.7, 3))}, "average")
+    assert set(encode(ranking)) == {
+        "scheme", "ties", "methods", "mean_rank", "score", "final_rank", "permutation",
+    }  # fmt: skip
+    assert decode(Ranking, encode(ranking), source="test") == ranking
+
+
+def test_the_permutation_test_stays_exact_far_beyond_enumeration() -> None:
+    # 40 cases that all favour a: only one of 2^40 sign flips is as extreme.
+    assert permutation_p_value([-3] * 40) == 2.0**-40
+    assert permutation_p_value([3] * 40) == 1.0
+
+
+def test_cases_without_difference_say_nothing() -> None:
+    assert permutation_p_value([]) == 1.0
+    assert permutation_p_value([0, 0]) == 1.0
+    assert permutation_p_value([-1, 0, 0, 0]) == 0.5
+
+
+@given(st.lists(st.integers(-12, 12).map(lambda doubled: doubled / 2), max_size=8))
+def test_the_permutation_test_equals_enumeration(differences: list[float]) -> None:
+    flips = list(product((1, -1), repeat=len(differences)))
+    extreme = sum(
+        sum(sign * d for sign, d in zip(signs, differences, strict=True)) <= sum(differences)
+        for signs in flips
+    )
+    assert permutation_p_value(differences) == pytest.approx(extreme / len(flips), abs=1e-12)
+
+
+@given(cases, st.sampled_from(["min", "average"]))
+def test_the_order_of_cases_and_methods_does_not_matter(
+    rows: list[tuple[float, float, float]], ties: Ties
+) -> None:
+    methods = {
+        name: {f"c{i}": {"WT": score(row[m], 10 * row[m - 1])} for i, row in enumerate(rows)}
+        for m, name in enumerate("abc")
+    }
+    there = rank_brats(methods, ties)
+    back = rank_brats(
+        {name: dict(reversed(methods[name].items())) for name in reversed(methods)}, ties
+    )
+    assert back.mean_rank == there.mean_rank
+    assert back.final_rank == there.final_rank
+
+
+@given(cases)
+def test_average_ranks_add_up_to_the_same_in_every_pool(
+    rows: list[tuple[float, float, float]],
+) -> None:
+    methods = {
+        name: {f"c{i}": {"WT": score(row[m], 10 * row[m - 1])} for i, row in enumerate(rows)}
+        for m, name in enumerate("abc")
+    }
+    ranking = rank_brats(methods, "average")
+    assert sum(ranking.mean_rank.values()) == pytest.approx(6.0, abs=1e-12)
+    assert all(1 / 3 <= value <= 1 for value in ranking.score.values())
