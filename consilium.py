@@ -1,1 +1,38 @@
-"""The front door."""
+"""The front door: hands each subcommand to its room and turns errors into one clear line."""
+
+import sys
+
+import typer
+
+import client.commands
+import server.commands
+import simulation.commands
+from common.errors import ConsiliumError
+
+app = typer.Typer(
+    name="consilium",
+    help="Federated training of brain-tumour segmentation across hospitals.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for room in (simulation.commands, client.commands, server.commands):
+    for command in room.COMMANDS:
+        app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; exit 0, 2 for a mistake of the user's, 1 for a failure."""
+    try:
+        app()
+    except ConsiliumError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"consilium: {line}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("consilium: stopped; what was finished is kept", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -33,43 +33,67 @@ app = ClientApp()
 @app.query("measure")
 def measure(message: Message, context: Context) -> Message:
     """Answer with the site's fingerprint."""
-    return _answer(message, context, lambda site: agreement.measure_site(
-        site, body_of(MeasureTask, message.content)))
+    return _answer(
+        message,
+        context,
+        lambda site: agreement.measure_site(site, body_of(MeasureTask, message.content)),
+    )
 
 
 @app.query("prepare")
 def prepare(message: Message, context: Context) -> Message:
     """Agree on the plan and fill the cache."""
-    return _answer(message, context, lambda site: agreement.prepare_site(
-        site, body_of(PrepareTask, message.content)))
+    return _answer(
+        message,
+        context,
+        lambda site: agreement.prepare_site(site, body_of(PrepareTask, message.content)),
+    )
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train for one round."""
-    return _answer(message, context, lambda site: rounds.train_round(
-        site, body_of(TrainTask, message.content), weights_of(message.content)))
+    return _answer(
+        message,
+        context,
+        lambda site: rounds.train_round(
+            site, body_of(TrainTask, message.content), weights_of(message.content)
+        ),
+    )
 
 
 @app.evaluate("validate")
 def validate(message: Message, context: Context) -> Message:
     """Test weights on the site's own validation cases."""
-    return _answer(message, context, lambda site: rounds.validate(
-        site, body_of(ValidateTask, message.content), weights_of(message.content)))
+    return _answer(
+        message,
+        context,
+        lambda site: rounds.validate(
+            site, body_of(ValidateTask, message.content), weights_of(message.content)
+        ),
+    )
 
 
 @app.evaluate("test")
 def test(message: Message, context: Context) -> Message:
     """Score a final model on a held-out site."""
-    return _answer(message, context, lambda site: held_out.test_model(
-        site, body_of(TestTask, message.content), weights_of(message.content)))
+    return _answer(
+        message,
+        context,
+        lambda site: held_out.test_model(
+            site, body_of(TestTask, message.content), weights_of(message.content)
+        ),
+    )
 
 
 @app.evaluate("floor")
 def floor(message: Message, context: Context) -> Message:
     """Measure the learning-free baseline on a held-out site."""
-    return _answer(message, context, lambda site: held_out.measure_floor(
-        site, body_of(FloorTask, message.content)))
+    return _answer(
+        message,
+        context,
+        lambda site: held_out.measure_floor(site, body_of(FloorTask, message.content)),
+    )
 
 
 def _answer(message: Message, context: Context, act: Callable[[SiteConfig], object]) -> Message:
@@ -79,7 +103,7 @@ def _answer(message: Message, context: Context, act: Callable[[SiteConfig], obje
         site = load_site(Path(str(context.node_config["site"])))
         log = site_log(site)
         result = act(site)
-    except Exception as error:  # noqa: BLE001 - nothing may reach Flower, which would send its text
+    except Exception as error:  # nothing may reach Flower, which would send its text
         log.exception("%s failed", message.metadata.message_type)
         return Message(Error(CONSILIUM_ERROR, _code(error)), reply_to=message)
     log.info("%s answered", message.metadata.message_type)

@@ -1,29 +1,23 @@
 """What a held-out site does: calibrate, predict, score; and the learning-free floor."""
 
 import base64
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from client.agreement import dataset, entries
-from client.device import Device, choose_device
 from client.nifti import read_labels, read_scan
 from client.pictures import overlay_png
 from client.segment import segment
 from client.site import Agreement, SiteConfig, load_agreement
-from client.statistics import calibrate, random_patches
-from common.axes import Image, LabelMap, SpacingMm, Weights
-from common.batchnorm import has_batch_norm
+from client.statistics import calibrate_on, received_network
+from common.axes import LabelMap, SpacingMm, Weights
 from common.case import Case
 from common.errors import DataError, PolicyError
 from common.floor import best_threshold_floor
 from common.messages import CaseScore, FloorMeasured, FloorTask, Picture, Tested, TestTask
 from common.metrics import RegionScore, score_case
-from common.network import UNet, load_weights
-from common.random import step_rng
 from common.task import Task, regions_of
 
 EVERYTHING = (slice(None), slice(None), slice(None))
@@ -50,7 +44,7 @@ def test_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
     if not site.policy.case_scores:
         raise PolicyError("policy.case_scores: this site releases no metrics of single cases")
     agreement = load_agreement(site, task.run, task.plan_hash)
-    network, device = _received(agreement, weights)
+    network, device = received_network(agreement, weights)
     cases = dataset(site, agreement.terms.task).cases
     prepared = entries(site, agreement, cases)
     images = [entry.image(EVERYTHING) for entry in prepared]
@@ -83,41 +77,6 @@ def measure_floor(site: SiteConfig, task: FloorTask) -> FloorMeasured:
         references.append(regions_of(labels, task.task)[region])
     best = best_threshold_floor(images, references, FLOOR_THRESHOLDS.tolist())
     return FloorMeasured(mean_dice=best.mean_dice, threshold=best.threshold)
-
-
-def calibrate_on(
-    images: Sequence[Image], name: str, agreement: Agreement, network: UNet, device: Device
-) -> str:
-    """Estimate the network's batch-norm statistics on prepared images, without any label.
-
-    Returns:
-        What was done, in words for the report.
-    """
-    if not has_batch_norm(network):
-        return "no running statistics: the network has no batch norm"
-    count = calibrate(network, _calibration_batches(images, name, agreement), device)
-    return (
-        f"batch-norm statistics estimated on {count} batches of this site's own images, "
-        "without their labels"
-    )
-
-
-def _calibration_batches(
-    images: Sequence[Image], name: str, agreement: Agreement
-) -> Iterator[NDArray[np.float32]]:
-    config, plan = agreement.terms.config, agreement.configuration
-    n_batches = max(1, config.evaluation.calibration_patches // plan.batch_size)
-    for step in range(n_batches):
-        rng = step_rng(config.federation.seed, name, 0, step, "calibration")
-        yield random_patches(images, plan.patch_size, plan.batch_size, rng)
-
-
-def _received(agreement: Agreement, weights: Weights) -> tuple[UNet, Device]:
-    network = agreement.network()
-    load_weights(network, weights)
-    device = choose_device(agreement.terms.config.training.precision)
-    device.place_network(network)
-    return network, device
 
 
 def _scored(case: Case, labels: LabelMap, agreement: Agreement) -> _Result:

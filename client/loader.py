@@ -14,7 +14,7 @@ from common.axes import Shape
 AHEAD: Final = 2  # batches prepared before they are asked for; bounds the memory
 
 
-def batches(  # noqa: PLR0917 - reads as: from these cases, such patches, for those steps
+def batches(
     entries: Sequence[CacheEntry],
     patch_size: Shape,
     batch_size: int,

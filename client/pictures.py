@@ -55,7 +55,7 @@ def overlay_png(
     """
     z = _slice_index(image, reference, prediction)
     low, high = _window(image)
-    view = (z, *_head(image[z]))
+    view = (z, *_occupied(image[z].astype(bool) | (reference[z] > 0) | (prediction[z] > 0)))
     grey, overlays = _displayed(image[view]), (reference[view], prediction[view])
     pixel_aspect = spacing_mm[1] / spacing_mm[2]
     with mpl.rc_context(STYLE):
@@ -92,14 +92,16 @@ def _slice_index(image: NDArray[np.float32], reference: LabelMap, prediction: La
     return int(image.shape[0]) // 2
 
 
-def _head(plane: NDArray[np.float32]) -> tuple[slice, slice]:
-    """Return the part of a slice (y, x) that is not zero, with a margin; all of it if none is."""
+def _occupied(plane: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the part of a slice (y, x) that holds anything, with a margin; else all of it."""
     if not plane.any():
         return slice(None), slice(None)
-    return tuple(  # type: ignore[return-value] # one slice per axis
-        slice(max(0, int(used[0]) - MARGIN_VOXELS), int(used[-1]) + 1 + MARGIN_VOXELS)
-        for used in (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
-    )
+    rows, columns = (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
+    return _with_margin(rows), _with_margin(columns)
+
+
+def _with_margin(used: NDArray[np.intp]) -> slice:
+    return slice(max(0, int(used[0]) - MARGIN_VOXELS), int(used[-1]) + 1 + MARGIN_VOXELS)
 
 
 def _window(image: NDArray[np.float32]) -> tuple[float, float]:

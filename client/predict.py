@@ -22,7 +22,13 @@ from common.task import Task, labels_of
 
 
 def predict(
-    network: nn.Module, image: Image, patch_size: Shape, output: Output, device: Device, *, mirroring: bool
+    network: nn.Module,
+    image: Image,
+    patch_size: Shape,
+    output: Output,
+    device: Device,
+    *,
+    mirroring: bool,
 ) -> Probabilities:
     """Return probabilities for a prepared image, axes (output, z, y, x) of the network grid.
 
@@ -50,7 +56,8 @@ def predict(
             norm[tile] += weight
     if total is None:
         raise ValueError("an image has at least one tile")
-    return (total / norm)[(slice(None), *inside)].cpu().numpy()
+    mean: Probabilities = (total / norm)[(slice(None), *inside)].cpu().numpy()
+    return mean
 
 
 def decide(probabilities: Probabilities, task: Task, output: Output) -> LabelMap:
@@ -58,7 +65,8 @@ def decide(probabilities: Probabilities, task: Task, output: Output) -> LabelMap
     if output == "regions":
         return labels_of(probabilities > 0.5, task)
     values = np.array((0, *task.foreground_labels), np.uint8)
-    return values[probabilities.argmax(axis=0)]
+    labels: LabelMap = values[probabilities.argmax(axis=0)]
+    return labels
 
 
 def tiles(shape: Shape, patch_size: Shape) -> Iterator[tuple[slice, slice, slice]]:
@@ -81,7 +89,9 @@ def gaussian_weight(patch_size: Shape) -> NDArray[np.float32]:
 
 def pad_to(image: Image, patch_size: Shape) -> tuple[Image, tuple[slice, slice, slice]]:
     """Pad an image with 0 to at least the patch; return it and where the image lies in it."""
-    missing = [max(patch - size, 0) for size, patch in zip(image.shape[1:], patch_size, strict=True)]
+    missing = [
+        max(patch - size, 0) for size, patch in zip(image.shape[1:], patch_size, strict=True)
+    ]
     before = [amount // 2 for amount in missing]
     widths = [(first, amount - first) for first, amount in zip(before, missing, strict=True)]
     inside = [

@@ -142,7 +142,9 @@ def _validation_dice(
 
 def _dice(reference: LabelMap, prediction: LabelMap, task: Task) -> dict[str, float]:
     """Return the Dice of every region; 1 where reference and prediction are both empty."""
-    masks = zip(task.regions, regions_of(reference, task), regions_of(prediction, task), strict=True)
+    masks = zip(
+        task.regions, regions_of(reference, task), regions_of(prediction, task), strict=True
+    )
     sizes = {r: (2 * np.count_nonzero(a & b), a.sum() + b.sum()) for r, a, b in masks}
     empty = BRATS_RULES.both_empty.dice
     return {region: overlap / n if n else empty for region, (overlap, n) in sizes.items()}

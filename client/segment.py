@@ -1,12 +1,20 @@
 """From a prepared image to labels on the image's own grid: predict, restore, decide."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 
 from client.device import Device
+from client.export import TrainedModel
+from client.layouts import describe
+from client.nifti import read_scan, write_labels
 from client.predict import decide, predict
-from client.preprocess import Geometry, restore, uncrop
+from client.preprocess import Geometry, Prepared, prepare, restore, uncrop
 from client.site import Agreement
+from client.statistics import calibrate_on, received_network
 from common.axes import Image, LabelMap
+from common.case import Case
 from common.network import UNet
 
 
@@ -36,3 +44,37 @@ def segment(
     )
     labels = decide(restore(probabilities, geometry), agreement.terms.task, config.model.output)
     return uncrop(np.ascontiguousarray(labels), geometry)
+
+
+def segment_folder(
+    trained: TrainedModel, folder: Path, output: Path, progress: Callable[[int, int], None]
+) -> str:
+    """Segment every case of a folder and write NIfTI in each image's own grid and orientation.
+
+    Batch-norm statistics, if the model has any, are estimated on these images.
+
+    Returns:
+        What was done about batch norm, in words.
+
+    Raises:
+        DataError: with all cases that lack a file, before anything is written.
+    """
+    agreement = trained.agreement
+    task = agreement.terms.task
+    cases = describe(folder, task, labels_required=False).cases
+    network, device = received_network(agreement, trained.weights)
+    images = (_prepared(case, agreement).image for case in cases)
+    note = calibrate_on(list(images), folder.name, agreement, network, device)
+    for done, case in enumerate(cases, start=1):
+        scan = read_scan(case, len(task.channels))
+        prepared = _prepared(case, agreement)
+        labels = segment(prepared.image, prepared.geometry, network, agreement, device)
+        write_labels(output / f"{case.name}.nii.gz", labels, scan.grid)
+        progress(done, len(cases))
+    return note
+
+
+def _prepared(case: Case, agreement: Agreement) -> Prepared:
+    scan = read_scan(case, len(agreement.terms.task.channels))
+    plan, configuration = agreement.plan, agreement.configuration
+    return prepare(scan.image, scan.spacing_mm, None, plan, configuration)

@@ -5,7 +5,7 @@ again after a crash starts from the same statistics, and gives the same weights,
 time. A held-out site has none: it estimates them on its own unlabelled images.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,15 @@ from safetensors.numpy import load_file, save
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from client.device import Device
+from client.device import Device, choose_device
 from client.predict import pad_to
-from client.site import SiteConfig
+from client.site import Agreement, SiteConfig
 from common.axes import Image, Shape, Weights
+from common.batchnorm import has_batch_norm
 from common.errors import ConsiliumError
 from common.files import write_atomically
-from common.network import load_weights, weights_of
+from common.network import UNet, load_weights, weights_of
+from common.random import step_rng
 
 ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
 
@@ -61,8 +63,8 @@ def random_patches(
     """Draw patches anywhere in unlabelled images, float32 (batch, channel, z, y, x)."""
     drawn = []
     for _ in range(batch_size):
-        padded, _ = pad_to(images[rng.integers(len(images))], patch_size)
-        room = np.array(padded.shape[1:]) - patch_size
+        padded, _ = pad_to(images[int(rng.integers(len(images)))], patch_size)
+        room = [size - patch for size, patch in zip(padded.shape[1:], patch_size, strict=True)]
         z, y, x = rng.integers(0, room, endpoint=True)
         d, h, w = patch_size
         drawn.append(padded[:, z : z + d, y : y + h, x : x + w])
@@ -97,3 +99,39 @@ def calibrate(network: nn.Module, batches: Iterable[NDArray[np.float32]], device
         layer.momentum = momentum
     network.eval()
     return count
+
+
+def calibrate_on(
+    images: Sequence[Image], name: str, agreement: Agreement, network: UNet, device: Device
+) -> str:
+    """Estimate the network's batch-norm statistics on prepared images, without any label.
+
+    Returns:
+        What was done, in words for the report.
+    """
+    if not has_batch_norm(network):
+        return "no running statistics: the network has no batch norm"
+    count = calibrate(network, _calibration_batches(images, name, agreement), device)
+    return (
+        f"batch-norm statistics estimated on {count} batches of this site's own images, "
+        "without their labels"
+    )
+
+
+def _calibration_batches(
+    images: Sequence[Image], name: str, agreement: Agreement
+) -> Iterator[NDArray[np.float32]]:
+    config, plan = agreement.terms.config, agreement.configuration
+    n_batches = max(1, config.evaluation.calibration_patches // plan.batch_size)
+    for step in range(n_batches):
+        rng = step_rng(config.federation.seed, name, 0, step, "calibration")
+        yield random_patches(images, plan.patch_size, plan.batch_size, rng)
+
+
+def received_network(agreement: Agreement, weights: Weights) -> tuple[UNet, Device]:
+    """Build the network of a model that arrived, without any site's own statistics."""
+    network = agreement.network()
+    load_weights(network, weights)
+    device = choose_device(agreement.terms.config.training.precision)
+    device.place_network(network)
+    return network, device

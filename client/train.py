@@ -37,7 +37,8 @@ class Schedule:
 
     def rate(self, step: int) -> float:
         """Return the rate at a step of this round, counted from 0 (poly schedule, nnU-Net)."""
-        return self.learning_rate * (1 - (self.first_step + step) / self.total_steps) ** self.power
+        left: float = 1 - (self.first_step + step) / self.total_steps
+        return float(self.learning_rate * left**self.power)
 
 
 def train(

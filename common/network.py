@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from common.axes import Weights
 from common.config import Model, Norm
-from common.plan import Configuration
+from common.plan import Axis3, Configuration
 from common.task import Task
 
 LEAKY_SLOPE = 0.01  # nnU-Net
@@ -24,10 +24,8 @@ GROUPS = 8  # group norm: divides every published feature count
 class ConvBlock(nn.Sequential):
     """Two times convolution, norm, leaky ReLU; the first convolution may be strided."""
 
-    def __init__(
-        self, n_in: int, n_out: int, kernel: tuple[int, ...], stride: tuple[int, ...], norm: Norm
-    ) -> None:
-        padding = tuple(size // 2 for size in kernel)
+    def __init__(self, n_in: int, n_out: int, kernel: Axis3, stride: Axis3, norm: Norm) -> None:
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
         super().__init__(
             nn.Conv3d(n_in, n_out, kernel, stride, padding),
             norm_layer(norm, n_out),
@@ -139,4 +137,6 @@ def load_weights(network: nn.Module, weights: Weights) -> None:
 
 def weights_of(network: nn.Module) -> Weights:
     """Return a copy of all tensors of a network, on the CPU, by name."""
-    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()}
+    return {
+        name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()
+    }

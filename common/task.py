@@ -108,10 +108,11 @@ def labels_of(regions: RegionMasks, task: Task) -> LabelMap:
     for members in _combinations(names):
         code = sum(1 << names.index(name) for name in members)
         table[code] = task.region_labels["+".join(members)]
-    code = np.zeros(regions.shape[1:], np.int64)
+    codes = np.zeros(regions.shape[1:], np.int64)
     for index in range(len(names)):
-        code |= regions[index].astype(np.int64) << index
-    return table[code]
+        codes |= regions[index].astype(np.int64) << index
+    labels: LabelMap = table[codes]
+    return labels
 
 
 def load_task(name_or_path: str) -> Task:

@@ -88,7 +88,9 @@ def agree(
             raise FederationError(f"{reply.site}: agreed to {reply.value.plan_hash}")
     log.append(PlanMade(plan_hash=plan.hash, n_cases=fingerprint.n_cases, limits=plan.limits))
     if config.model.norm != "batch":
-        text = f"batch_norm = {config.model.batch_norm!r} has no effect: norm is {config.model.norm}"
+        text = (
+            f"batch_norm = {config.model.batch_norm!r} has no effect: norm is {config.model.norm}"
+        )
         log.append(Note(text=text))
     return plan
 

@@ -161,7 +161,8 @@ def _draw_curves(
     for site, (colour, marker) in site_styles(sites).items():
         rounds = sorted(curves.get(site, {}))
         values = [curves[site][number] for number in rounds]
-        panel.plot(rounds, values, color=colour, marker=marker, clip_on=False)
+        if rounds:  # the layout cannot measure an empty line
+            panel.plot(rounds, values, color=colour, marker=marker, clip_on=False)
     panel.set_xlabel("Round")
     panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 

@@ -4,6 +4,7 @@
 numbers. A run that is unfinished, or was killed, can be collected at any moment.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -241,7 +242,7 @@ def _score_rows(paths: Sequence[Path]) -> pd.DataFrame:
         for region, score in regions.items()
     ]
     frame = pd.DataFrame(rows, columns=["method", "site", *COLUMNS])
-    return frame.fillna(asdict(BRATS_RULES.missing_case))
+    return frame.replace(math.inf, math.nan).fillna(asdict(BRATS_RULES.missing_case))
 
 
 def _summary(region: str, method: str, rows: pd.DataFrame) -> RegionSummary:

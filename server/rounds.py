@@ -121,9 +121,7 @@ def _good_updates(
         yield SiteUpdate(answer.site, answer.value.n_cases, weights)
 
 
-def _require_quorum(
-    run: Experiment, strategy: Strategy, round_: int, accepted: _Accepted
-) -> None:
+def _require_quorum(run: Experiment, strategy: Strategy, round_: int, accepted: _Accepted) -> None:
     needed = run.config.federation.min_sites
     if len(accepted.sites) < needed:
         raise FederationError(

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, load_file, save
 
 from common.axes import Weights
+from common.errors import ConfigError
 from common.files import write_atomically
 
 CHECKPOINTS_KEPT = 2
@@ -23,6 +24,18 @@ class RunFolder:
     def name(self) -> str:
         """Name of the run, as sites know it."""
         return self.path.name
+
+    def check_name(self) -> None:
+        """Demand a name that sites can use in theirs.
+
+        Raises:
+            ConfigError: for other characters than letters, digits, - and _.
+        """
+        if not self.name.replace("-", "").replace("_", "").isalnum():
+            raise ConfigError(
+                f"{self.path}: expected a folder name of letters, digits, - and _, "
+                f"found {self.name!r}"
+            )
 
     @property
     def config(self) -> Path:

@@ -8,11 +8,11 @@ import numpy as np
 from common.axes import Weights
 from common.codec import write_json
 from common.errors import FederationError
+from common.files import write_atomically
 from common.messages import FloorTask, Tested, TestTask
 from common.metrics import BRATS_RULES, RegionScore
 from common.ranking import Ranking, rank_methods
 from common.scores import ScoreTable, definition_of, read_scores, write_scores
-from common.files import write_atomically
 from server.events import FloorMeasured, HeldOutScored, Note, PictureReleased
 from server.rounds import Experiment
 from server.run_folder import save_model
@@ -94,9 +94,7 @@ def _mean(scores: Sequence[RegionScore]) -> RegionScore:
     )
 
 
-def _test(
-    run: Experiment, label: str, weights: Weights, *, pictures: bool
-) -> list[Reply[Tested]]:
+def _test(run: Experiment, label: str, weights: Weights, *, pictures: bool) -> list[Reply[Tested]]:
     task = TestTask(
         run=run.folder.name,
         plan_hash=run.plan.hash,

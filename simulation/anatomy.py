@@ -88,8 +88,7 @@ def smooth_field(
         correlation_mm: distance of the control points; structures are about twice as large.
     """
     bases = [
-        _spline_basis(n, step / correlation_mm)
-        for n, step in zip(shape, spacing_mm, strict=True)
+        _spline_basis(n, step / correlation_mm) for n, step in zip(shape, spacing_mm, strict=True)
     ]
     control = rng.standard_normal([basis.shape[1] for basis in bases]).astype(np.float32)
     for basis in bases:

@@ -108,6 +108,20 @@ def test_an_entry_knows_where_its_foreground_lies(tmp_path: Path) -> None:
     }
 
 
+def test_foreground_of_two_digit_labels_is_not_mixed_up(tmp_path: Path) -> None:
+    mapped = replace(
+        TASK,
+        labels={"background": 0, "one": 2, "two": 10},
+        label_mapping={1: 10},
+        regions={"r": (2,)},
+    )
+    entry = prepare_case(case_in(tmp_path, "p1"), mapped, PLAN, CONFIGURATION, tmp_path / "cache")
+    assert {value: rows.tolist() for value, rows in entry.foreground.items()} == {
+        2: [[5, 4, 3]],
+        10: [[0, 0, 0], [0, 0, 1]],
+    }
+
+
 def test_an_entry_kept_in_memory_is_the_same(tmp_path: Path) -> None:
     entries = prepared([case_in(tmp_path, "p1"), case_in(tmp_path, "p2", 1)], tmp_path / "cache")
     assert entries[0].nbytes == 6 * 5 * 4 * (2 * 4 + 1)

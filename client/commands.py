@@ -1,0 +1,124 @@
+"""The hospital's commands: inspect, fingerprint, preprocess, predict, score."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from common.codec import encode
+from common.console import progress, say
+from common.errors import DataError
+
+Data = Annotated[Path, typer.Argument(help="Folder with the cases.", show_default=False)]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="Built-in task or TOML file; otherwise dataset.json decides, else brats-2021.",
+        show_default=False,
+    ),
+]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
+
+
+def inspect(
+    data: Data,
+    task: TaskOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Find the cases of a folder and list every defect of every case; changes nothing."""
+    from client.guess import task_of
+    from client.inspection import inspect_folder
+
+    chosen = task_of(data, task)
+    with progress("inspect") as tell:
+        found = inspect_folder(data, chosen, progress=tell)
+    if as_json:
+        typer.echo(json.dumps(encode(found), indent=1))
+    if found.defects:
+        summary = f"{data}: {len(found.defects)} defects in {found.n_cases} cases"
+        raise DataError(summary, () if as_json else found.defects)
+    if not as_json:
+        typer.echo(f"{data}: {found.n_cases} cases of task {chosen.name}, no defects")
+
+
+def fingerprint(data: Data, output: Output, task: TaskOption = None) -> None:
+    """Measure what planning needs: mergeable counts, nothing of a single case."""
+    from client.guess import task_of
+    from client.layouts import describe
+    from client.measure import measure
+    from common.codec import write_json
+
+    chosen = task_of(data, task)
+    found = measure(describe(data, chosen), chosen)
+    write_json(output, found)
+    typer.echo(f"{output}: fingerprint of {found.n_cases} cases")
+
+
+def preprocess(
+    data: Data,
+    plan: Annotated[Path, typer.Option("--plan", help="A plan.json.")],
+    output: Output,
+    task: TaskOption = None,
+) -> None:
+    """Crop, resample and normalise every case into a cache; can be stopped and started again."""
+    from client.cache import prepare_dataset
+    from client.guess import task_of
+    from client.layouts import describe
+    from common.codec import read_json
+    from common.plan import Plan
+
+    chosen, made = task_of(data, task), read_json(Plan, plan)
+    cases = describe(data, chosen).cases
+    with progress("preprocess") as tell:
+        for configuration in made.configurations.values():
+            prepare_dataset(cases, chosen, made, configuration, output, progress=tell)
+    typer.echo(f"{output}: {len(cases)} cases prepared for plan {made.hash[:16]}")
+
+
+def predict(
+    model: Annotated[Path, typer.Option("--model", help="A run directory.")],
+    data: Annotated[Path, typer.Option("--input", help="Folder with the images.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder for the predictions.")],
+    method: Annotated[
+        str | None, typer.Option("--method", help="Whose model; otherwise the best-ranked one.")
+    ] = None,
+) -> None:
+    """Segment every case; writes NIfTI in each image's own grid and orientation."""
+    from client.export import load_trained
+    from client.segment import segment_folder
+
+    trained = load_trained(model, method)
+    with progress(f"predict with {trained.method}") as tell:
+        note = segment_folder(trained, data, output, tell)
+    say(note)
+    typer.echo(f"{output}: predictions of {trained.method}")
+
+
+def score(
+    reference: Annotated[Path, typer.Option("--reference", help="Folder of true labels.")],
+    prediction: Annotated[Path, typer.Option("--prediction", help="Folder of predicted labels.")],
+    output: Output,
+    task: Annotated[
+        str, typer.Option("--task", help="brats, another built-in task, or a TOML file.")
+    ] = "brats",
+    hd95: Annotated[
+        Literal["pooled", "max"],
+        typer.Option(help="Percentile of the pooled distances, or maximum of both directions."),
+    ] = "pooled",
+) -> None:
+    """Score predictions with the BraTS metrics: one row per case and region."""
+    from client.guess import task_of
+    from client.score import score_folders
+    from common.metrics import BRATS_RULES
+    from common.scores import definition_of, write_scores
+
+    chosen = task_of(reference, task)
+    with progress("score") as tell:
+        table = score_folders(reference, prediction, chosen, hd95=hd95, progress=tell)
+    write_scores(output, table, definition_of(chosen.name, hd95, BRATS_RULES))
+    typer.echo(f"{output}: {len(table)} cases, HD95 {hd95}, in mm")
+
+
+COMMANDS = (inspect, fingerprint, preprocess, predict, score)

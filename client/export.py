@@ -1,0 +1,62 @@
+"""A trained model as other places read it: from a run directory, without the coordinator's code."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+from client.site import Agreement
+from common.axes import Weights
+from common.codec import read_json, read_toml
+from common.config import RunConfig
+from common.errors import ConfigError
+from common.fingerprint import empty
+from common.messages import PrepareTask
+from common.plan import Plan
+from common.ranking import Ranking
+from common.task import Task
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Weights with everything that is needed to use them."""
+
+    agreement: Agreement
+    weights: Weights
+    method: str
+
+
+def load_trained(run: Path, method: str | None) -> TrainedModel:
+    """Read the final model of a run.
+
+    Args:
+        run: a run directory with config.toml, task.toml, plan.json and models/.
+        method: whose model; None takes the best-ranked method that has a shared model.
+
+    Raises:
+        ConfigError: when the folder is no run, or has no such model.
+    """
+    available = sorted(path.stem for path in (run / "models").glob("*.safetensors"))
+    if not available:
+        raise ConfigError(f"{run}: expected a finished run with models/, found none")
+    chosen = method or _best(run, available)
+    if chosen not in available:
+        raise ConfigError(f"{run}: model {chosen!r}: expected one of {', '.join(available)}")
+    task, plan = read_toml(Task, run / "task.toml"), read_json(Plan, run / "plan.json")
+    terms = PrepareTask(
+        run=run.name,
+        task=task,
+        config=read_toml(RunConfig, run / "config.toml"),
+        fingerprint=empty(task),
+        plan_hash=plan.hash,
+    )
+    weights = load_file(run / "models" / f"{chosen}.safetensors")
+    return TrainedModel(Agreement(terms=terms, plan=plan), weights, chosen)
+
+
+def _best(run: Path, available: list[str]) -> str:
+    path = run / "ranking.json"
+    if not path.exists():
+        return available[0]
+    rank = read_json(Ranking, path).final_rank
+    return min(available, key=lambda name: (rank.get(name, len(rank) + 1), name))

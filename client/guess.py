@@ -1,0 +1,63 @@
+"""The task of a data folder: named by the user, or read from its own dataset.json."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common.codec import decode
+from common.errors import ConfigError
+from common.task import Task, load_task
+
+BRATS = "brats-2021"  # a folder without dataset.json is read as this
+
+
+def task_of(folder: Path, name: str | None) -> Task:
+    """Return the named task, or what the folder says about itself.
+
+    Args:
+        folder: a data set; its dataset.json (Decathlon or nnU-Net) names channels and labels.
+        name: a built-in task, a TOML path, "brats", or None to look into the folder.
+
+    Raises:
+        ConfigError: for an unknown name or a dataset.json without channels or labels.
+    """
+    if name is not None:
+        return load_task(BRATS if name == "brats" else name)
+    path = folder / "dataset.json"
+    return _from_dataset_json(path) if path.exists() else load_task(BRATS)
+
+
+def _from_dataset_json(path: Path) -> Task:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        channels = plain.get("channel_names") or plain["modality"]
+        labels = _labels(plain["labels"])
+        ordered = [channels[key] for key in sorted(channels, key=int)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path}: expected channels and labels as Decathlon or nnU-Net write them, "
+            f"found {type(error).__name__}: {error}; or name the task with --task"
+        ) from None
+    task = {
+        "name": _slug(str(plain.get("name") or path.parent.name)),
+        "version": 1,
+        "channels": ordered,
+        "labels": labels,
+        "regions": {label: [value] for label, value in labels.items() if value > 0},
+    }
+    return decode(Task, task, source=str(path))
+
+
+def _labels(plain: Mapping[str, Any]) -> dict[str, int]:
+    """Return value by name; Decathlon writes name by value."""
+    if all(str(key).isdigit() for key in plain):
+        named = {str(name): int(value) for value, name in plain.items()}
+    else:
+        named = {str(name): int(value) for name, value in plain.items()}
+    return {("background" if value == 0 else name): value for name, value in named.items()}
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

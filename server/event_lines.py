@@ -1,0 +1,61 @@
+"""Events in words, one line each, for people who watch a run."""
+
+from server.events import (
+    Event,
+    FloorMeasured,
+    HeldOutScored,
+    Note,
+    PlanMade,
+    RoundFinished,
+    RunFinished,
+    RunStarted,
+    SiteFailed,
+    SiteJoined,
+    SiteTrained,
+    SiteValidated,
+)
+
+
+def line_of(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - one line per kind of event
+    """Return one line about an event; empty for events that need none."""
+    match event:
+        case RunStarted():
+            verb = "resumed" if event.resumed else "started"
+            return f"run {event.run} {verb}: {event.task}, {', '.join(event.methods)}"
+        case SiteJoined():
+            return f"{event.site} joined: {event.role}, {event.n_cases} cases"
+        case PlanMade():
+            limits = f"; limited: {'; '.join(event.limits)}" if event.limits else ""
+            return f"plan {event.plan_hash[:16]} agreed for {event.n_cases} cases{limits}"
+        case FloorMeasured():
+            return (
+                f"{event.site}: learning-free floor on {event.region}: "
+                f"mean Dice {event.mean_dice:.3f}"
+            )
+        case Note():
+            return event.text
+        case RunFinished():
+            gib = event.peak_memory_bytes / 2**30
+            return f"run finished in {event.seconds:.0f} s, peak memory {gib:.1f} GiB"
+        case _:
+            return _line_of_round(event, n_rounds)
+
+
+def _line_of_round(event: Event, n_rounds: int) -> str:
+    match event:
+        case SiteTrained():
+            where = f"{event.method} round {event.round}/{n_rounds}: {event.site}"
+            return f"{where}: loss {event.loss:.3f} in {event.seconds:.0f} s"
+        case SiteValidated():
+            dice = ", ".join(f"{region} {value:.3f}" for region, value in event.dice.items())
+            return f"{event.method} after round {event.round}: {event.site}: Dice {dice}"
+        case SiteFailed():
+            where = f"{event.method} round {event.round}: {event.site}"
+            return f"{where} FAILED: {event.code}: {event.reason}"
+        case RoundFinished():
+            where = f"{event.method} round {event.round}/{n_rounds}"
+            return f"{where}: {event.n_sites} sites, {event.seconds:.0f} s"
+        case HeldOutScored():
+            return f"{event.method}: {event.n_cases} cases of {event.site} scored"
+        case _:
+            return ""

@@ -1,0 +1,105 @@
+"""The researcher's commands: demo and simulate."""
+
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.console import progress, say
+from common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from common.config import RunConfig
+    from server.events import Event
+    from server.run_folder import RunFolder
+
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Run directory; runs/<name>-<time> if absent.", show_default=False),
+]
+
+
+def demo(out: Out = None) -> None:
+    """Run a whole federation on synthetic brains: under 5 minutes on 2 cores."""
+    from simulation.demo_study import demo_study
+    from simulation.phantoms import write_study
+
+    folder = _run_folder(out, "demo", resume=False)
+    data = folder.path / "data"
+    with progress("draw phantoms") as tell:
+        write_study(demo_study(), data, tell)
+    config = data / "demo.toml"
+    with resources.as_file(resources.files("simulation") / "demo.toml") as packaged:
+        shutil.copyfile(packaged, config)
+    _simulate(config, data, folder)
+
+
+def simulate(
+    config: Annotated[Path, typer.Argument(help="Configuration of the run.", show_default=False)],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with the data set.", show_default=False)
+    ] = None,
+    out: Out = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run in --out stopped.")
+    ] = False,
+) -> None:
+    """Run a federation on one machine, partitioned from one data set."""
+    if resume and out is None:
+        raise ConfigError("--resume: expected --out with the run directory to resume")
+    _simulate(config, data, _run_folder(out, config.stem, resume=resume))
+
+
+def _simulate(config_path: Path, data: Path | None, folder: "RunFolder") -> None:
+    from client.guess import task_of
+    from common.codec import read_toml
+    from common.config import RunConfig
+    from server.events import EventLog
+    from server.report import write_report
+    from simulation.simulate import Study, simulate
+
+    config = read_toml(RunConfig, config_path)
+    base = config_path.resolve().parent
+    chosen = data or _configured_data(config, base)
+    task = str(base / config.task) if config.task.endswith(".toml") else config.task
+    study = Study(config, task_of(chosen, task), chosen, base)
+    with progress("inspect") as tell:
+        simulate(study, folder, EventLog(folder.events, _watcher(config)), tell)
+    typer.echo(f"report: {write_report(folder.path)}")
+
+
+def _configured_data(config: "RunConfig", base: Path) -> Path:
+    if config.simulation is None or config.simulation.data is None:
+        raise ConfigError("--data: expected the data folder, here or as simulation.data")
+    return base / config.simulation.data
+
+
+def _run_folder(out: Path | None, name: str, *, resume: bool) -> "RunFolder":
+    from server.run_folder import RunFolder
+
+    now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = RunFolder(out or Path("runs") / f"{name}-{now}")
+    folder.check_name()
+    if resume and not folder.config.exists():
+        raise ConfigError(f"{folder.path}: expected a run to resume, found none")
+    if not resume and folder.events.exists():
+        raise ConfigError(f"{folder.path}: holds a run already; use --resume or another --out")
+    return folder
+
+
+def _watcher(config: "RunConfig") -> Callable[["Event"], None]:
+    from server.event_lines import line_of
+
+    def watch(event: "Event") -> None:
+        line = line_of(event, config.federation.rounds)
+        if line:
+            say(line)
+
+    return watch
+
+
+COMMANDS = (demo, simulate)
