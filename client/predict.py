@@ -113,7 +113,7 @@ def _probabilities(
     axes = (2, 3, 4)
     flips = chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))
     chosen = list(flips) if mirroring else [()]
-    total: Tensor | float = 0.0
+    total = torch.zeros((), device=device.device)
     for flip in chosen:
         with device.autocast():
             logits = network(device.place(patch.flip(flip)))[0]
@@ -123,4 +123,4 @@ def _probabilities(
             else torch.sigmoid(logits.float())
         )
         total = total + activation.flip(flip)
-    return total / len(chosen)  # type: ignore[return-value]
+    return total / len(chosen)
