@@ -95,9 +95,9 @@ def _pictures(results: list[_Result], task: Task) -> tuple[Picture, ...]:
 
 def _picture(kind: Literal["worst", "median", "best"], result: _Result, task: Task) -> Picture:
     channel = task.channels.index(task.floor.channel) if task.floor else 0
-    reference, _ = _reference(result.case, task)
+    reference, spacing_mm = _reference(result.case, task)
     image = read_scan(result.case, len(task.channels)).image[channel]
-    png = overlay_png(image, reference, result.labels, task)
+    png = overlay_png(image, reference, result.labels, task, spacing_mm=spacing_mm)
     text = base64.b64encode(png).decode()
     return Picture(kind=kind, dice=result.mean_dice, png_base64=text)
 

@@ -82,7 +82,7 @@ def gaussian_weight(patch_size: Shape) -> NDArray[np.float32]:
     profiles = [
         np.exp(-0.5 * ((np.arange(size) - size // 2) / (size / 8)) ** 2) for size in patch_size
     ]
-    weight = np.einsum("z,y,x->zyx", *profiles).astype(np.float32)
+    weight: NDArray[np.float32] = np.einsum("z,y,x->zyx", *profiles).astype(np.float32)
     weight[weight == 0] = weight[weight > 0].min()
     return weight
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 from common.codec import decode, encode, record
+from common.errors import ConfigError
 
 
 @record
@@ -198,5 +199,9 @@ def read_events(path: Path) -> Iterator[tuple[datetime, Event]]:
             plain = json.loads(line)
         except ValueError:
             continue
-        time, name = datetime.fromisoformat(plain.pop("time")), plain.pop("event")
-        yield time, decode(EVENT_TYPES[name], plain, source=f"{path}:{number}")
+        where = f"{path}:{number}"
+        try:
+            time, kind = datetime.fromisoformat(plain.pop("time")), EVENT_TYPES[plain.pop("event")]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise ConfigError(f"{where}: expected the time and a known event, found {line}") from None
+        yield time, decode(kind, plain, source=where)

@@ -14,8 +14,11 @@ NO_VALUE = "\N{EN DASH}"
 
 def summary_sentences(data: ReportData) -> tuple[str, str]:
     """Return two sentences: which method won, and whether the floor was beaten."""
-    first = winner_sentence(data.ranking, data.n_ranked_cases) if data.ranking else ""
-    return first or _unfinished_sentence(data), floor_sentence(compare_with_floors(data))
+    if data.ranking:
+        first = winner_sentence(data.ranking, data.n_ranked_cases)
+    else:
+        first = _no_ranking_sentence(data)
+    return first, floor_sentence(compare_with_floors(data))
 
 
 def winner_sentence(ranking: Ranking, n_cases: int) -> str:
@@ -85,7 +88,9 @@ def duration_text(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def _unfinished_sentence(data: ReportData) -> str:
+def _no_ranking_sentence(data: ReportData) -> str:
+    if data.finished:
+        return "This run has no ranking: no held-out site tested its models."
     rounds = dict.fromkeys(data.methods, 0)
     for event in data.rounds:
         rounds[event.method] = max(rounds.get(event.method, 0), event.round)

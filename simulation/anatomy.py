@@ -160,7 +160,7 @@ def draw_lesions(
                     float(brain.coordinates_mm[2][z, y, x]),
                 ),
                 radius_mm=float(np.clip(radius, 11.0, 34.0)),  # 11 mm: several voxels of each label
-                core_fraction=rng.uniform(0.5, 0.75),
+                core_fraction=rng.uniform(0.6, 0.8),
                 enhancing=enhancing,
             )
         )
@@ -212,7 +212,7 @@ def _outline_mm(
     outer = lesion.radius_mm * (1.0 + 0.22 * ragged - 0.25 * brain.grey) - distance_mm
     outer = np.minimum(outer, -brain.ventricle_mm - 1.0)
     core = core_mm * (1.0 + 0.15 * lumpy) - distance_mm
-    rim = np.minimum(core, 0.45 * core_mm + 0.8 * ragged - core)
+    rim = np.minimum(core, 0.5 * core_mm + 0.8 * ragged - core)
     return np.stack([outer, core, rim if lesion.enhancing else np.full_like(rim, -np.inf)])
 
 

@@ -4,17 +4,18 @@ Every function gives the same partition for the same seed whatever the order of 
 """
 
 import csv
-import hashlib
 import io
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from common.errors import ConfigError
 from common.files import write_atomically
+from common.random import step_rng
 
 COLUMNS = ("Partition_ID", "Subject_ID")  # FeTS challenge, partitioning_1.csv
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # sites name files and folders of a run
@@ -37,7 +38,7 @@ class Partition:
             site: tuple(sorted(self.sites[site], key=_natural))
             for site in sorted(self.sites, key=_natural)
         }
-        object.__setattr__(self, "sites", ordered)
+        object.__setattr__(self, "sites", MappingProxyType(ordered))
         defects = _defects(ordered)
         if defects:
             raise ConfigError("\n".join(f"partition: {defect}" for defect in defects))
@@ -52,17 +53,16 @@ def from_csv(path: Path) -> Partition:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text))]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: expected a readable CSV file, found {error}") from None
-    rows = csv.reader(io.StringIO(text))
-    header = [cell.strip() for cell in next(rows, [])]
+    header = rows[0] if rows else []
     if sorted(header) != sorted(COLUMNS):
         raise ConfigError(
             f"{path}: expected the columns {','.join(COLUMNS)}, found {','.join(header) or 'none'}"
         )
-    pairs = _pairs(path, header, rows)
     sites: dict[str, list[str]] = {}
-    for site, case in pairs:
+    for site, case in _pairs(path, rows):
         sites.setdefault(site, []).append(case)
     try:
         return Partition(sites={site: tuple(cases) for site, cases in sites.items()})
@@ -99,7 +99,7 @@ def by_sizes(
             f"sizes: expected a sum of {len(cases)}, the number of cases, "
             f"found {sum(named.values())}"
         )
-    shuffled = _shuffled(cases, _rng("sizes", seed))
+    shuffled = _shuffled(cases, _rng(seed, "partition by sizes"))
     ends = np.cumsum(list(named.values()))
     return Partition(
         sites={
@@ -138,7 +138,7 @@ def by_dirichlet(
     if not 1 <= n_sites <= len(cases):
         raise ConfigError(f"n_sites: expected 1 to {len(cases)}, found {n_sites}")
     groups = _groups(cases, strata)
-    rng = _rng("dirichlet", seed)
+    rng = _rng(seed, "partition by dirichlet")
     sites: list[list[str]] = [[] for _ in range(n_sites)]
     for stratum in sorted(groups):
         shuffled = _shuffled(groups[stratum], rng)
@@ -184,11 +184,10 @@ def check_cases(partition: Partition, cases: Collection[str]) -> None:
         )
 
 
-def _pairs(path: Path, header: list[str], rows: Iterable[list[str]]) -> list[tuple[str, str]]:
-    site_column, case_column = (header.index(column) for column in COLUMNS)
+def _pairs(path: Path, rows: list[list[str]]) -> list[tuple[str, str]]:
+    site_column, case_column = (rows[0].index(column) for column in COLUMNS)
     pairs, defects = [], []
-    for line, row in enumerate(rows, start=2):
-        cells = [cell.strip() for cell in row]
+    for line, cells in enumerate(rows[1:], start=2):
         if len(cells) == len(COLUMNS) and all(cells):
             pairs.append((cells[site_column], cells[case_column]))
         elif any(cells):
@@ -215,7 +214,7 @@ def _defects(sites: Mapping[str, tuple[str, ...]]) -> list[str]:
 
 def _named(sizes: Mapping[str, int] | Sequence[int]) -> dict[str, int]:
     if isinstance(sizes, Mapping):
-        return dict(sizes)
+        return {site: sizes[site] for site in sorted(sizes, key=_natural)}
     return {f"site-{i}": size for i, size in enumerate(sizes, start=1)}
 
 
@@ -236,12 +235,11 @@ def _shuffled(cases: Sequence[str], rng: np.random.Generator) -> list[str]:
     return [ordered[i] for i in rng.permutation(len(ordered))]
 
 
-def _rng(purpose: str, seed: int) -> np.random.Generator:
-    digest = hashlib.sha256(f"partition/{purpose}/{seed}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest))
+def _rng(seed: int, purpose: str) -> np.random.Generator:
+    return step_rng(seed, site="", round_=0, step=0, purpose=purpose)
 
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:
     """Return a sort key by which `site-2` comes before `site-10`."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    return tuple((int(part), part) if part.isdigit() else (-1, part) for part in parts)
+    return tuple((int(part), part) if part.isdecimal() else (-1, part) for part in parts)

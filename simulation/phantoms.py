@@ -5,7 +5,6 @@ own (size of the tumours, share without enhancing tumour). In FLAIR, part of the
 as bright as part of the oedema: a threshold alone fails, several channels together do not.
 """
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,14 +19,15 @@ from client.nifti import grid_of, write_image, write_labels
 from common.axes import Image, LabelMap, Shape, SpacingMm
 from common.codec import record
 from common.errors import ConfigError
+from common.random import step_rng
 from simulation.anatomy import TISSUES, draw_brain, draw_lesions, draw_tissues, smooth_field
 from simulation.partition import Partition, write_csv
 
 CHANNELS = ("t1", "t1ce", "t2", "flair")
 PARTITION_FILE = "partition.csv"
 
-# Brightness by tissue (rows as TISSUES) and channel (columns as CHANNELS), cortical bone excluded;
-# the order of the tissues in each sequence is the textbook one, 1 is the brightest normal tissue.
+# Brightness by tissue (rows as TISSUES) and channel (columns as CHANNELS). The order of the
+# tissues in each sequence is the textbook one; 1 is fluid in T2, the brightest normal tissue.
 BRIGHTNESS = np.array(
     [
         [0.85, 0.85, 0.40, 0.50],  # white matter
@@ -37,18 +37,15 @@ BRIGHTNESS = np.array(
         [0.62, 0.68, 0.57, 0.94],  # bright cortical rim
         [0.58, 0.60, 0.80, 0.94],  # oedema
         [0.42, 0.40, 0.86, 0.74],  # tumour core
-        [0.58, 1.20, 0.72, 0.84],  # enhancing tumour
+        [0.58, 1.25, 0.72, 0.84],  # enhancing tumour
     ],
     dtype=np.float32,
 )
 
-Spacing3 = tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]]
-PerChannel = tuple[
-    Annotated[float, Gt(0)],
-    Annotated[float, Gt(0)],
-    Annotated[float, Gt(0)],
-    Annotated[float, Gt(0)],
-]
+VoxelMm = Annotated[float, Gt(0), Le(8)]  # coarser voxels lose the smallest lesions
+ExtentMm = Annotated[float, Ge(100)]  # less cuts through the brain
+Positive = Annotated[float, Gt(0)]
+PerChannel = tuple[Positive, Positive, Positive, Positive]
 Fraction = Annotated[float, Ge(0), Le(1)]
 
 
@@ -58,7 +55,7 @@ class PhantomSite:
 
     name: Annotated[str, MinLen(1)]
     n_cases: Annotated[int, Ge(1)]
-    spacing_mm: Spacing3
+    spacing_mm: tuple[VoxelMm, VoxelMm, VoxelMm]
     gain: PerChannel
     """Intensity of the brightest normal tissue, in the order of `CHANNELS`."""
     gamma: PerChannel
@@ -67,7 +64,7 @@ class PhantomSite:
     """Standard deviation of the noise over the gain (Rician, as in magnitude images)."""
     bias_fraction: Fraction
     """Standard deviation of the logarithm of the smooth bias field."""
-    tumour_radius_mm: Annotated[float, Gt(0)]
+    tumour_radius_mm: Positive
     """Median radius of the whole tumour; log-normal."""
     tumour_radius_spread: Annotated[float, Ge(0)]
     """Standard deviation of the radius's logarithm."""
@@ -80,7 +77,7 @@ class PhantomStudy:
     """Several sites' phantoms, each case determined by the seed, its site and its number."""
 
     seed: Annotated[int, Ge(0)]
-    field_of_view_mm: Spacing3
+    field_of_view_mm: tuple[ExtentMm, ExtentMm, ExtentMm]
     sites: Annotated[tuple[PhantomSite, ...], MinLen(1)]
 
 
@@ -150,7 +147,7 @@ def draw_phantom(study: PhantomStudy, site: PhantomSite, number: int) -> Phantom
         site: whose scanner and whose patient.
         number: of the case within the site, from 0.
     """
-    rng = _case_rng(study.seed, site.name, number)
+    rng = step_rng(study.seed, site.name, round_=0, step=number, purpose="phantom")
     shape = _shape(study.field_of_view_mm, site.spacing_mm)
     brain = draw_brain(rng, shape, site.spacing_mm)
     lesions = draw_lesions(
@@ -198,11 +195,6 @@ def _write_case(phantom: Phantom, spacing_mm: SpacingMm, folder: Path, case: str
     for channel, image in zip(CHANNELS, phantom.image, strict=True):
         write_image(folder / case / f"{case}_{channel}.nii.gz", image, grid)
     write_labels(folder / case / f"{case}_seg.nii.gz", phantom.labels, grid)
-
-
-def _case_rng(seed: int, site: str, number: int) -> np.random.Generator:
-    digest = hashlib.sha256(f"phantom/{seed}/{site}/{number}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest))
 
 
 def _shape(field_of_view_mm: SpacingMm, spacing_mm: SpacingMm) -> Shape:

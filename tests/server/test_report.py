@@ -337,6 +337,14 @@ def test_an_unfinished_run_says_what_is_missing(tmp_path: Path) -> None:
     assert "No held-out site has tested a model yet." in text
 
 
+def test_a_finished_run_without_a_held_out_site_is_not_called_unfinished(tmp_path: Path) -> None:
+    log = _start_run(tmp_path / "trial")
+    log.append(RunFinished(seconds=1.0, peak_memory_bytes=1))
+    text = "".join(_Page(write_report(tmp_path / "trial").read_text()).text)
+    assert "This run has no ranking: no held-out site tested its models." in text
+    assert "unfinished" not in text
+
+
 def test_a_run_that_only_started_can_be_reported(tmp_path: Path) -> None:
     start = RunStarted(
         run="t", task="t", methods=("fedavg",), seed=1, resumed=False, versions={}, device="cpu"
