@@ -1,6 +1,6 @@
 """A tiny two-site study that real processes and the in-process carrier both run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,10 @@ class TinyStudy:
     config: RunConfig
     data: Path
     sites: dict[str, tuple[str, ...]]
+
+    def config_with(self, **fields: object) -> RunConfig:
+        """Return the configuration with some of its top-level fields replaced."""
+        return replace(self.config, **fields)  # type: ignore[arg-type]
 
     def write_sites(self, home: Path) -> dict[str, Path]:
         """Write each site's own file, with its own state folder below `home`."""
