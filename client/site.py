@@ -110,7 +110,7 @@ def load_agreement(site: SiteConfig, run: str, plan_hash: str) -> Agreement:
 
 def site_log(site: SiteConfig) -> logging.Logger:
     """Return the site's own log file; errors in full are written there and only there."""
-    logger = logging.getLogger(f"consilium.site.{site.name}")
+    logger = logging.getLogger(f"consilium.site {site.state}")  # two runs may share a process
     if not logger.handlers:
         site.state_folder.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(site.state_folder / "site.log", delay=True)

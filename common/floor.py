@@ -13,7 +13,6 @@ from scipy import ndimage
 from common.axes import Mask
 
 MIN_COMPONENT_VOXELS = 20  # the floor's definition on BraTS 2020
-THRESHOLDS = tuple(percent / 100 for percent in range(50, 100))  # on the equalised intensity
 FULL_CONNECTIVITY = ndimage.generate_binary_structure(3, 3)  # 26 neighbours, as cc3d's default
 
 

@@ -203,5 +203,7 @@ def read_events(path: Path) -> Iterator[tuple[datetime, Event]]:
         try:
             time, kind = datetime.fromisoformat(plain.pop("time")), EVENT_TYPES[plain.pop("event")]
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise ConfigError(f"{where}: expected the time and a known event, found {line}") from None
+            raise ConfigError(
+                f"{where}: expected the time and a known event, found {line}"
+            ) from None
         yield time, decode(kind, plain, source=where)

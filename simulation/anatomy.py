@@ -1,7 +1,7 @@
 """Anatomy of a phantom: a smoothly deformed brain and the lesions in it, as fractions of tissue.
 
-Everything is described in mm around the centre of the field of view, so that the same anatomy
-may be sampled on any grid. Random shapes are cubic B-spline fields with normally distributed
+Everything is described in mm around the centre of the field of view, so that one description
+serves every voxel size. Random shapes are cubic B-spline fields with normally distributed
 control points. No patient's data went into any number here: sizes and layout are those of an
 adult brain as textbooks give them, simplified until a small network can learn them on a CPU.
 """

@@ -1,9 +1,21 @@
-"""Fixtures that several rooms' tests share."""
+"""Fixtures that several rooms' tests share: real data, and a tiny two-site study."""
 
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from client.site import Policy, SiteConfig
+from common.codec import write_toml
+from common.config import Evaluation, Federation, Model, Planning, RunConfig, Training
+from common.task import load_task
+from simulation.phantoms import PhantomSite, PhantomStudy, partition_of, write_study
+
+# A loaded machine must not fail a property that holds.
+settings.register_profile("consilium", deadline=None, print_blob=True)
+settings.load_profile("consilium")
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +25,103 @@ def shared() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("real and golden data: set CONSILIUM_SHARED to their folder")
     return Path(folder)
+
+
+ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class TinyStudy:
+    config: RunConfig
+    data: Path
+    sites: dict[str, tuple[str, ...]]
+
+    def config_with(self, **fields: object) -> RunConfig:
+        """Return the configuration with some of its top-level fields replaced."""
+        return replace(self.config, **fields)  # type: ignore[arg-type]
+
+    def write_sites(self, home: Path) -> dict[str, Path]:
+        """Write each site's own file, with its own state folder below `home`."""
+        files = {}
+        for name, cases in self.sites.items():
+            site = SiteConfig(
+                name=name,
+                data=str(self.data),
+                state=str(home / name / "state"),
+                policy=Policy(case_scores=True, validation_means=True, pictures=True),
+                cases=cases,
+            )
+            files[name] = home / name / "site.toml"
+            write_toml(files[name], site)
+        return files
+
+    def write_run(self, folder: Path) -> None:
+        """Write what the coordinator starts from."""
+        write_toml(folder / "config.toml", self.config)
+        write_toml(folder / "task.toml", load_task(self.config.task))
+
+
+def tiny_config(**federation: object) -> RunConfig:
+    settings: dict[str, object] = {
+        "seed": 7,
+        "methods": ("fedavg",),
+        "rounds": ROUNDS,
+        "local_steps": 2,
+        "held_out": (),
+        "min_sites": 2,
+        **federation,
+    }
+    return RunConfig(
+        task="brats-2021",
+        federation=Federation(**settings),  # type: ignore[arg-type]
+        model=Model(
+            configuration="3d_fullres",
+            norm="batch",
+            batch_norm="local-statistics",
+            output="regions",
+            base_features=4,
+            deep_supervision=True,
+        ),
+        planning=Planning(rules="paper", memory_gb=8, max_batch_size=2),
+        training=Training(
+            optimizer="adamw",
+            learning_rate=0.003,
+            momentum=0.9,
+            weight_decay=0.01,
+            poly_power=0.9,
+            gradient_clip_norm=12.0,
+            mirror=True,
+            intensity=True,
+            validation_fraction=0.3,
+        ),
+        evaluation=Evaluation(
+            hd95="pooled", mirroring=False, calibration_patches=4, ties="min", pictures=True
+        ),
+    )
+
+
+def tiny_site(name: str, n_cases: int) -> PhantomSite:
+    return PhantomSite(
+        name=name,
+        n_cases=n_cases,
+        spacing_mm=(7.0, 7.0, 7.0),
+        gain=(400.0, 450.0, 500.0, 300.0),
+        gamma=(1.0, 1.0, 1.0, 1.0),
+        noise_fraction=0.03,
+        bias_fraction=0.05,
+        tumour_radius_mm=28.0,
+        tumour_radius_spread=0.2,
+        without_enhancing_fraction=0.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
+    folder = tmp_path_factory.mktemp("tiny-data")
+    study = PhantomStudy(
+        seed=3,
+        field_of_view_mm=(140.0, 168.0, 144.0),
+        sites=(tiny_site("alpha", 3), tiny_site("beta", 4)),
+    )
+    write_study(study, folder)
+    return TinyStudy(tiny_config(), folder, dict(partition_of(study).sites))

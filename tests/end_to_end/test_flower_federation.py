@@ -60,9 +60,7 @@ def assert_equal_state(one: RunFolder, other: RunFolder, *, round_: int) -> None
 
 
 @contextmanager
-def flower_federation(
-    sites: dict[str, Path], tmp_path: Path
-) -> Iterator[Callable[[Path], None]]:
+def flower_federation(sites: dict[str, Path], tmp_path: Path) -> Iterator[Callable[[Path], None]]:
     """Start SuperLink and SuperNodes; yields a function that runs the app to its end."""
     home = tmp_path / "flower-home"
     port = free_port()
@@ -163,5 +161,3 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 def read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
-
-

@@ -1,0 +1,119 @@
+"""Plant a patient's name in every file and folder name, then search everything that was sent."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flwr.app import Message
+
+from client.app import app
+from common.errors import FederationError
+from common.messages import MeasureTask
+from common.task import load_task
+from server.events import EventLog
+from server.flower_sites import FlowerSites
+from server.run import run
+from server.run_folder import RunFolder
+from simulation.grid import InProcessGrid
+
+PATIENT = "Mustermann_Erika"
+METHODS = ("fedavg", "local-only")
+
+
+class Eavesdropper(InProcessGrid):
+    """Keeps the bytes of every reply."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self.heard: list[bytes] = []
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        for message in super().pull_messages(message_ids):
+            self.heard.append(sent_bytes(message))
+            yield message
+
+
+def sent_bytes(message: Message) -> bytes:
+    if message.has_error():
+        return f"{message.error.code} {message.error.reason}".encode()
+    content = message.content
+    texts = [record["json"] for record in content.config_records.values()]
+    arrays = [array.data for record in content.array_records.values() for array in record.values()]
+    return b"\n".join([*texts, *arrays])
+
+
+@pytest.fixture
+def named_study(tiny_study, tmp_path: Path):
+    """Return the tiny study with a patient's name in every case name and in the folder's."""
+    folder = tmp_path / f"archive_{PATIENT}"
+    sites = {}
+    for site, cases in tiny_study.sites.items():
+        sites[site] = tuple(f"{PATIENT}_{case}" for case in cases)
+        for case in cases:
+            new = folder / f"{PATIENT}_{case}"
+            shutil.copytree(tiny_study.data / case, new)
+            for path in list(new.iterdir()):
+                path.rename(new / f"{PATIENT}_{path.name}")
+    federation = replace(
+        tiny_study.config.federation,
+        methods=METHODS,
+        held_out=("beta",),
+        min_sites=1,
+        rounds=1,
+    )
+    return replace(
+        tiny_study,
+        config=replace(tiny_study.config, federation=federation),
+        data=folder,
+        sites=sites,
+    )
+
+
+def listening_grid(study, home: Path) -> Eavesdropper:
+    files = study.write_sites(home)
+    nodes = {number: {"site": str(path)} for number, path in enumerate(files.values(), start=1)}
+    return Eavesdropper(app, nodes)
+
+
+def test_no_reply_of_a_whole_run_holds_a_patients_name(named_study, tmp_path: Path):
+    grid = listening_grid(named_study, tmp_path / f"state_{PATIENT}")
+    folder = RunFolder(tmp_path / "run")
+    task = load_task("brats-2021")
+    run(named_study.config, task, FlowerSites(grid), folder, EventLog(folder.events), device="")
+
+    n_messages = len(grid.heard)
+    assert (
+        n_messages == 2 + 2 + 2 * (1 + 1) + 2 + 1
+    )  # measure, prepare, train+validate, test, floor
+    assert [text for text in grid.heard if PATIENT.encode() in text] == []
+    written = [path for path in folder.path.rglob("*") if path.is_file()]
+    assert [path for path in written if PATIENT.encode() in path.read_bytes()] == []
+
+
+def test_an_error_about_a_patients_file_is_sent_as_a_code_only(named_study, tmp_path: Path):
+    for path in named_study.data.rglob("*_flair.nii.gz"):
+        path.write_bytes(path.read_bytes()[:100])
+    home = tmp_path / "state"
+    grid = listening_grid(named_study, home)
+    task = MeasureTask(run="run", task=load_task("brats-2021"))
+
+    answers = list(FlowerSites(grid).measure(task, 2, 1.0))
+
+    assert [answer.code for answer in answers] == ["data", "data"]
+    assert [text for text in grid.heard if PATIENT.encode() in text] == []
+    log = (home / "alpha" / "state" / "site.log").read_text()
+    assert PATIENT in log  # the hospital itself must be told which file it is
+
+
+def test_a_run_whose_sites_all_fail_does_not_look_finished(named_study, tmp_path: Path):
+    shutil.rmtree(named_study.data)
+    grid = listening_grid(named_study, tmp_path / "state")
+    folder = RunFolder(tmp_path / "run")
+    log = EventLog(folder.events)
+    with pytest.raises(FederationError, match="alpha|node 1 could not describe its data: data"):
+        run(named_study.config, load_task("brats-2021"), FlowerSites(grid), folder, log, device="")
+    events = [json.loads(line)["event"] for line in folder.events.read_text().splitlines()]
+    assert "RunFinished" not in events
