@@ -133,8 +133,8 @@ def by_dirichlet(
     Source: T. H. Hsu et al., Measuring the effects of non-identical data distribution for
         federated visual classification, 2019, section 3.
     """
-    if not 0 < alpha < np.inf:
-        raise ConfigError(f"alpha: expected a finite number above 0, found {alpha}")
+    if not 0 < alpha <= 1e6:  # even enough; far larger ones overflow
+        raise ConfigError(f"alpha: expected above 0 and at most 1e6, found {alpha}")
     if not 1 <= n_sites <= len(cases):
         raise ConfigError(f"n_sites: expected 1 to {len(cases)}, found {n_sites}")
     groups = _groups(cases, strata)

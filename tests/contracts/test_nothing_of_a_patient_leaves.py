@@ -85,9 +85,8 @@ def test_no_reply_of_a_whole_run_holds_a_patients_name(named_study, tmp_path: Pa
     run(named_study.config, task, FlowerSites(grid), folder, EventLog(folder.events), device="")
 
     n_messages = len(grid.heard)
-    assert (
-        n_messages == 2 + 2 + 2 * (1 + 1) + 2 + 1
-    )  # measure, prepare, train+validate, test, floor
+    # measure 2, prepare 2, two methods with train and validate, test 2, floor 1
+    assert n_messages == 2 + 2 + 2 * (1 + 1) + 2 + 1
     assert [text for text in grid.heard if PATIENT.encode() in text] == []
     written = [path for path in folder.path.rglob("*") if path.is_file()]
     assert [path for path in written if PATIENT.encode() in path.read_bytes()] == []
@@ -113,7 +112,7 @@ def test_a_run_whose_sites_all_fail_does_not_look_finished(named_study, tmp_path
     grid = listening_grid(named_study, tmp_path / "state")
     folder = RunFolder(tmp_path / "run")
     log = EventLog(folder.events)
-    with pytest.raises(FederationError, match="alpha|node 1 could not describe its data: data"):
+    with pytest.raises(FederationError, match="node 1 could not describe its data: data"):
         run(named_study.config, load_task("brats-2021"), FlowerSites(grid), folder, log, device="")
     events = [json.loads(line)["event"] for line in folder.events.read_text().splitlines()]
     assert "RunFinished" not in events

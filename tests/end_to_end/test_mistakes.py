@@ -1,4 +1,4 @@
-"""What a user sees after an obvious mistake: exit code 2, clear lines, no traceback, no half files."""
+"""What a user sees after a mistake: exit code 2, clear lines, no traceback, no half files."""
 
 import shutil
 import sys
@@ -26,8 +26,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["consilium", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            consilium.main()
-            raise SystemExit(0)
+            consilium.main()  # exits after success as well
         captured = capsys.readouterr()
         return int(stopped.value.code or 0), captured.out, captured.err
 

@@ -1,0 +1,223 @@
+"""A run's configuration: what does not fit, or does not fit together, is refused in words."""
+
+import copy
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.codec import decode, read_toml, write_toml
+from common.config import RunConfig
+from common.errors import ConfigError
+
+TEXT = """
+task = "brats-2021"
+
+[federation]
+seed = 1
+methods = ["fedavg", "fedprox", "local-only"]
+rounds = 3
+local_steps = 10
+held_out = ["site-5"]
+min_sites = 4
+proximal_mu = 0.01
+
+[model]
+configuration = "3d_fullres"
+norm = "batch"
+batch_norm = "local-statistics"
+output = "regions"
+base_features = 8
+deep_supervision = true
+
+[planning]
+rules = "paper"
+memory_gb = 8
+
+[training]
+optimizer = "sgd"
+learning_rate = 0.01
+momentum = 0.99
+weight_decay = 3e-5
+poly_power = 0.9
+gradient_clip_norm = 12.0
+mirror = true
+intensity = true
+validation_fraction = 0.2
+
+[evaluation]
+hd95 = "pooled"
+mirroring = false
+calibration_patches = 16
+ties = "min"
+pictures = true
+"""
+
+
+def plain(**changes: object) -> dict[str, Any]:
+    """Return the configuration with values changed, `section__key=value`; None removes one."""
+    table: dict[str, Any] = copy.deepcopy(tomllib.loads(TEXT))
+    for path, value in changes.items():
+        section, _, key = path.partition("__")
+        owner = table.setdefault(section, {}) if key else table
+        if value is None:
+            del owner[key or section]
+        else:
+            owner[key or section] = value
+    return table
+
+
+def loaded(**changes: object) -> RunConfig:
+    return decode(RunConfig, plain(**changes), source="run.toml")
+
+
+def faults(**changes: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        loaded(**changes)
+    return str(caught.value).splitlines()
+
+
+def test_a_whole_configuration_is_read() -> None:
+    config = loaded()
+    assert config.federation.methods == ("fedavg", "fedprox", "local-only")
+    assert config.training.weight_decay == 0.00003
+    assert config.planning.memory_gb == 8.0
+    assert (config.training.precision, config.simulation) == ("auto", None)
+
+
+def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
+    config = loaded(simulation__sizes={"site-2": 5, "site-1": 3})
+    write_toml(tmp_path / "config.toml", config)
+    again = read_toml(RunConfig, tmp_path / "config.toml")
+    assert again == config
+    assert again.simulation is not None
+    assert list(again.simulation.sizes or {}) == ["site-2", "site-1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("training__learning_rate", -0.01, "greater than 0, found -0.01"),
+        ("training__learning_rate", 0, "greater than 0, found 0"),
+        ("training__learning_rate", "0.01", "a valid number, found '0.01'"),
+        ("training__momentum", 1, "less than 1, found 1"),
+        ("training__validation_fraction", 1, "less than 1, found 1"),
+        ("training__gradient_clip_norm", 0, "greater than 0, found 0"),
+        ("training__mirror", 1, "a valid boolean, found 1"),
+        ("federation__seed", -1, "greater than or equal to 0, found -1"),
+        ("federation__rounds", 0, "greater than or equal to 1, found 0"),
+        ("federation__rounds", 3.5, "a valid integer, found 3.5"),
+        ("federation__proximal_mu", 0, "greater than 0, found 0"),
+        ("model__base_features", 65, "less than or equal to 64, found 65"),
+        ("model__norm", "layer", "'instance', 'batch' or 'group', found 'layer'"),
+        ("planning__memory_gb", float("nan"), "a finite number, found nan"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_place(
+    path: str, value: object, message: str
+) -> None:
+    place = path.replace("__", ".")
+    assert faults(**{path: value}) == [f"run.toml: {place}: expected {message}"]
+
+
+def test_an_unknown_method_is_answered_with_the_known_ones() -> None:
+    (line,) = faults(federation__methods=["fedavg", "fedsgd"])
+    assert line == (
+        "run.toml: federation.methods.1: expected 'fedavg', 'fedprox' or 'local-only', "
+        "found 'fedsgd'"
+    )
+
+
+@pytest.mark.parametrize("section", ["federation", "model", "planning", "training", "evaluation"])
+def test_no_section_may_be_missing(section: str) -> None:
+    assert faults(**{section: None}) == [f"run.toml: {section}: missing"]
+
+
+def test_no_scientific_choice_has_a_default() -> None:
+    optional = {
+        "federation__proximal_mu",  # required as soon as FedProx is a method
+    }
+    table = plain()
+    keys = [f"{s}__{key}" for s, v in table.items() if isinstance(v, dict) for key in v]
+    for path in sorted(set(keys) - optional):
+        assert faults(**{path: None}) == [f"run.toml: {path.replace('__', '.')}: missing"]
+
+
+def test_defects_of_several_sections_come_in_one_error() -> None:
+    lines = faults(training__learning_rate=-1, training__optimiser="sgd", planning__memory_gb=0)
+    assert sorted(lines) == [
+        "run.toml: planning.memory_gb: expected greater than 0, found 0",
+        "run.toml: training.learning_rate: expected greater than 0, found -1",
+        "run.toml: training.optimiser: unknown key; did you mean 'optimizer'?",
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "a\n", "é", "a" * 65])
+def test_a_site_name_must_be_fit_for_a_file_name(name: str) -> None:
+    (line,) = faults(federation__held_out=[name])
+    assert line.startswith("run.toml: federation.held_out.0: expected")
+
+
+@pytest.mark.parametrize("name", ["a", "Site_1", "9.b-c", "a" * 64])
+def test_these_site_names_are_fit(name: str) -> None:
+    assert loaded(federation__held_out=[name]).federation.held_out == (name,)
+
+
+def test_fedprox_needs_its_parameter() -> None:
+    (line,) = faults(federation__proximal_mu=None)
+    assert "federation.proximal_mu: missing; the method fedprox needs it" in line
+
+
+def test_without_fedprox_its_parameter_may_be_absent() -> None:
+    config = loaded(federation__proximal_mu=None, federation__methods=["fedavg"])
+    assert config.federation.proximal_mu is None
+
+
+def test_a_method_runs_once() -> None:
+    (line,) = faults(federation__methods=["fedavg", "fedavg"])
+    assert "federation.methods: expected every method once" in line
+
+
+def test_a_held_out_site_cannot_predict_without_scale_and_shift() -> None:
+    (line,) = faults(model__batch_norm="local")
+    assert "model.batch_norm: 'local' keeps scale and shift at each site" in line
+    loaded(model__batch_norm="local", federation__held_out=[])
+    loaded(model__batch_norm="local", model__norm="instance")
+
+
+@pytest.mark.parametrize(
+    "simulation",
+    [
+        {},
+        {"data": "folder"},
+        {"sizes": {"a": 1}, "csv": "p.csv"},
+        {"csv": "p.csv", "dirichlet": {"n_sites": 3, "alpha": 0.5}},
+    ],
+)
+def test_there_is_exactly_one_partition(simulation: dict[str, object]) -> None:
+    (line,) = faults(simulation=simulation)
+    assert "simulation: expected exactly one of sizes, csv and dirichlet" in line
+
+
+@pytest.mark.parametrize(
+    ("simulation", "line"),
+    [
+        ({"sizes": {"a": 0}}, "simulation.sizes.a: expected greater than or equal to 1, found 0"),
+        (
+            {"dirichlet": {"n_sites": 1, "alpha": 0.5}},
+            "simulation.dirichlet.n_sites: expected greater than or equal to 2, found 1",
+        ),
+        (
+            {"dirichlet": {"n_site": 2, "alpha": 0.5}},
+            "simulation.dirichlet.n_site: unknown key; did you mean 'n_sites'?",
+        ),
+    ],
+)
+def test_a_mistake_in_a_partition_is_named(simulation: dict[str, object], line: str) -> None:
+    assert f"run.toml: {line}" in faults(simulation=simulation)
+
+
+@pytest.mark.xfail(strict=True, reason="a held-out site may be listed twice; the run then waits")
+def test_a_held_out_site_is_listed_once() -> None:
+    faults(federation__held_out=["site-5", "site-5"])
