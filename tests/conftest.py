@@ -1,12 +1,15 @@
 """Fixtures that several rooms' tests share: real data, and a tiny two-site study."""
 
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+import consilium
 from client.site import Policy, SiteConfig
 from common.codec import write_toml
 from common.config import Evaluation, Federation, Model, Planning, RunConfig, Training
@@ -28,6 +31,22 @@ def shared() -> Path:
 
 
 ROUNDS = 2
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs the command line: (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["consilium", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            consilium.main()  # exits after success as well
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return call
 
 
 @dataclass(frozen=True)

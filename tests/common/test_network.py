@@ -41,7 +41,7 @@ def configuration(
 
 # nnU-Net's plan for BraTS (task 1): five poolings of all axes, 32 features doubling up to 320.
 BRATS = configuration(((2, 2, 2),) * 5, ((3, 3, 3),) * 6, (32, 64, 128, 256, 320, 320))
-# As in the published plan of Prostate (task 5): thick slices are pooled later than the plane.
+# Thick slices: the first two poolings are of the plane only.
 THICK = configuration(
     ((1, 2, 2), (1, 2, 2), (2, 2, 2)),
     ((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3)),

@@ -1,7 +1,6 @@
 """What a user sees after a mistake: exit code 2, clear lines, no traceback, no half files."""
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import tomli_w
 
-import consilium
 from client.nifti import Grid, grid_of, write_image, write_labels
 from common.codec import encode
 from common.config import Simulation
@@ -17,20 +15,6 @@ from common.config import Simulation
 Run = Callable[..., tuple[int, str, str]]
 CASES = ("case_a", "case_b", "case_c")
 GRID = grid_of((1.0, 1.0, 1.0), (8, 9, 10))
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs the command line: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["consilium", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            consilium.main()  # exits after success as well
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
