@@ -29,6 +29,10 @@ def main() -> None:
         for line in str(error).splitlines():
             typer.echo(f"consilium: {line}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a missing right: the machine's user can mend it
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"consilium: {where}{error.strerror or error}", err=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("consilium: stopped; what was finished is kept", err=True)
         sys.exit(130)

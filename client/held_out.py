@@ -1,12 +1,15 @@
 """What a held-out site does: calibrate, predict, score; and the learning-free floor."""
 
 import base64
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TypeAlias
 
 import numpy as np
 
 from client.agreement import dataset, entries
+from client.cache import CacheEntry
+from client.device import Device
 from client.nifti import read_labels, read_scan
 from client.pictures import overlay_png
 from client.segment import segment
@@ -18,25 +21,30 @@ from common.errors import DataError, PolicyError
 from common.floor import best_threshold_floor
 from common.messages import CaseScore, FloorMeasured, FloorTask, Picture, Tested, TestTask
 from common.metrics import RegionScore, score_case
+from common.network import UNet
 from common.task import Task, regions_of
 
 EVERYTHING = (slice(None), slice(None), slice(None))
+_Model: TypeAlias = tuple[UNet, Agreement, Device]
 FLOOR_THRESHOLDS = np.linspace(0.5, 0.995, 100)  # of the equalised histogram
 
 
 @dataclass(frozen=True)
-class _Result:
-    case: Case
-    labels: LabelMap
-    scores: dict[str, RegionScore]
+class _Subject:
+    """A case of this site beside its prepared image."""
 
-    @property
-    def mean_dice(self) -> float:
-        return float(np.mean([score.dice for score in self.scores.values()]))
+    case: Case
+    entry: CacheEntry
+
+    def labels(self, model: _Model) -> LabelMap:
+        image = self.entry.image(EVERYTHING)
+        return segment(image, self.entry.meta.geometry, *model)
 
 
 def test_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
     """Predict and score all cases of this site with a final model.
+
+    One case is in memory at a time; the few that are drawn are predicted again for it.
 
     Raises:
         PolicyError: when the site's policy does not release case scores.
@@ -46,21 +54,18 @@ def test_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
     agreement = load_agreement(site, task.run, task.plan_hash)
     network, device = received_network(agreement, weights)
     cases = dataset(site, agreement.terms.task).cases
-    prepared = entries(site, agreement, cases)
-    images = [entry.image(EVERYTHING) for entry in prepared]
+    cached = entries(site, agreement, cases)
+    images = [lambda entry=entry: entry.image(EVERYTHING) for entry in cached]
     note = calibrate_on(images, site.name, agreement, network, device)
-    results = []
-    for case, entry, image in zip(cases, prepared, images, strict=True):
-        labels = segment(image, entry.meta.geometry, network, agreement, device)
-        results.append(_scored(case, labels, agreement))
-    scores = tuple(
-        CaseScore(case=number, region=region, **vars(score))
-        for number, result in enumerate(results, start=1)
-        for region, score in result.scores.items()
-    )
+    model = (network, agreement, device)
+    subjects = [_Subject(case, entry) for case, entry in zip(cases, cached, strict=True)]
+    results = [_scores(subject, model) for subject in subjects]
     wanted = task.pictures and site.policy.pictures
-    pictures = _pictures(results, agreement.terms.task) if wanted else ()
-    return Tested(scores=scores, pictures=pictures, note=note)
+    return Tested(
+        scores=tuple(_case_scores(results)),
+        pictures=_pictures(subjects, results, model) if wanted else (),
+        note=note,
+    )
 
 
 def measure_floor(site: SiteConfig, task: FloorTask) -> FloorMeasured:
@@ -79,27 +84,43 @@ def measure_floor(site: SiteConfig, task: FloorTask) -> FloorMeasured:
     return FloorMeasured(mean_dice=best.mean_dice, threshold=best.threshold)
 
 
-def _scored(case: Case, labels: LabelMap, agreement: Agreement) -> _Result:
+def _scores(subject: _Subject, model: _Model) -> dict[str, RegionScore]:
+    _, agreement, _ = model
     task = agreement.terms.task
-    reference, spacing_mm = _reference(case, task)
+    reference, spacing_mm = _reference(subject.case, task)
     hd95 = agreement.terms.config.evaluation.hd95
-    return _Result(case, labels, score_case(reference, labels, spacing_mm, task, hd95=hd95))
+    return score_case(reference, subject.labels(model), spacing_mm, task, hd95=hd95)
 
 
-def _pictures(results: list[_Result], task: Task) -> tuple[Picture, ...]:
-    order = sorted(results, key=lambda result: result.mean_dice)
-    kinds: tuple[Literal["worst", "median", "best"], ...] = ("worst", "median", "best")
-    chosen = (order[0], order[len(order) // 2], order[-1])
-    return tuple(_picture(kind, r, task) for kind, r in zip(kinds, chosen, strict=True))
+def _case_scores(results: Sequence[dict[str, RegionScore]]) -> Iterator[CaseScore]:
+    """Number the cases: the coordinator learns no name."""
+    for number, result in enumerate(results, start=1):
+        for region, score in result.items():
+            yield CaseScore(case=number, region=region, **vars(score))
 
 
-def _picture(kind: Literal["worst", "median", "best"], result: _Result, task: Task) -> Picture:
+def _pictures(
+    subjects: Sequence[_Subject], results: Sequence[dict[str, RegionScore]], model: _Model
+) -> tuple[Picture, ...]:
+    """Draw the worst, the median and the best case by mean Dice."""
+    dice = [float(np.mean([score.dice for score in result.values()])) for result in results]
+    order = sorted(range(len(dice)), key=dice.__getitem__)
+    chosen = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    return tuple(
+        Picture(kind=kind, dice=dice[index], png_base64=_drawn(subjects[index], model))  # type: ignore[arg-type]
+        for kind, index in chosen.items()
+    )
+
+
+def _drawn(subject: _Subject, model: _Model) -> str:
+    """Return an overlay picture as PNG in base64."""
+    _, agreement, _ = model
+    task = agreement.terms.task
     channel = task.channels.index(task.floor.channel) if task.floor else 0
-    reference, spacing_mm = _reference(result.case, task)
-    image = read_scan(result.case, len(task.channels)).image[channel]
-    png = overlay_png(image, reference, result.labels, task, spacing_mm=spacing_mm)
-    text = base64.b64encode(png).decode()
-    return Picture(kind=kind, dice=result.mean_dice, png_base64=text)
+    reference, spacing_mm = _reference(subject.case, task)
+    image = read_scan(subject.case, len(task.channels)).image[channel]
+    png = overlay_png(image, reference, subject.labels(model), task, spacing_mm=spacing_mm)
+    return base64.b64encode(png).decode()
 
 
 def _reference(case: Case, task: Task) -> tuple[LabelMap, SpacingMm]:

@@ -63,8 +63,8 @@ def segment_folder(
     task = agreement.terms.task
     cases = describe(folder, task, labels_required=False).cases
     network, device = received_network(agreement, trained.weights)
-    images = (_prepared(case, agreement).image for case in cases)
-    note = calibrate_on(list(images), folder.name, agreement, network, device)
+    images = [lambda case=case: _prepared(case, agreement).image for case in cases]
+    note = calibrate_on(images, "prediction", agreement, network, device)
     for done, case in enumerate(cases, start=1):
         scan = read_scan(case, len(task.channels))
         prepared = _prepared(case, agreement)

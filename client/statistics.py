@@ -5,7 +5,7 @@ again after a crash starts from the same statistics, and gives the same weights,
 time. A held-out site has none: it estimates them on its own unlabelled images.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from common.files import write_atomically
 from common.network import UNet, load_weights, weights_of
 from common.random import step_rng
 
+CALIBRATION_CASES = 16  # about 1 GiB of BraTS cases
 ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
 
 
@@ -102,16 +103,31 @@ def calibrate(network: nn.Module, batches: Iterable[NDArray[np.float32]], device
 
 
 def calibrate_on(
-    images: Sequence[Image], name: str, agreement: Agreement, network: UNet, device: Device
+    images: Sequence[Callable[[], Image]],
+    name: str,
+    agreement: Agreement,
+    network: UNet,
+    device: Device,
 ) -> str:
     """Estimate the network's batch-norm statistics on prepared images, without any label.
+
+    Args:
+        images: one function per case that reads its prepared image; at most
+            `CALIBRATION_CASES` of them, drawn at random, are in memory together.
+        name: of the site; the draw depends on it.
+        agreement: plan and settings of the run.
+        network: gets the statistics.
+        device: where to compute.
 
     Returns:
         What was done, in words for the report.
     """
     if not has_batch_norm(network):
         return "no running statistics: the network has no batch norm"
-    count = calibrate(network, _calibration_batches(images, name, agreement), device)
+    rng = step_rng(agreement.terms.config.federation.seed, name, 0, 0, "calibration-cases")
+    drawn = rng.permutation(len(images))[:CALIBRATION_CASES]
+    chosen = [images[index]() for index in sorted(drawn.tolist())]
+    count = calibrate(network, _calibration_batches(chosen, name, agreement), device)
     return (
         f"batch-norm statistics estimated on {count} batches of this site's own images, "
         "without their labels"

@@ -157,11 +157,6 @@ def test_a_whole_line_that_does_not_fit_is_named(tmp_path: Path) -> None:
         events_in(path)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=(KeyError, AttributeError, ValueError),
-    reason="read_events promises a ConfigError; these lines end in a traceback",
-)
 @pytest.mark.parametrize(
     "line",
     [

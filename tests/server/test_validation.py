@@ -6,25 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common import messages
 from common.axes import Weights
 from common.codec import decode
 from common.config import RunConfig
 from common.errors import FederationError, MessageError
 from common.fingerprint import empty
-from common.messages import (
-    FloorMeasured,
-    FloorTask,
-    Measured,
-    MeasureTask,
-    Prepared,
-    PrepareTask,
-    Tested,
-    TestTask,
-    TrainTask,
-    Update,
-    Validated,
-    ValidateTask,
-)
+from common.messages import Measured, TrainTask, Update, Validated
 from common.plan import Configuration, Normalization, Plan
 from common.task import Task
 from server.events import EventLog, SiteFailed, SiteTrained, read_events
@@ -152,22 +140,28 @@ class Hospitals:
             yield reply(moved, n_cases, task.round, site)
 
     def validate(
-        self, tasks: Mapping[str, tuple[ValidateTask, Weights]], timeout_s: float
+        self, tasks: Mapping[str, tuple[messages.ValidateTask, Weights]], timeout_s: float
     ) -> Answers[Validated]:
         return (Failure(site, "policy", "none is released") for site in tasks)
 
-    def measure(self, task: MeasureTask, n_sites: int, timeout_s: float) -> Answers[Measured]:
+    def measure(
+        self, task: messages.MeasureTask, n_sites: int, timeout_s: float
+    ) -> Answers[Measured]:
         raise NotImplementedError
 
-    def prepare(self, task: PrepareTask, sites: Sequence[str]) -> Answers[Prepared]:
+    def prepare(
+        self, task: messages.PrepareTask, sites: Sequence[str]
+    ) -> Answers[messages.Prepared]:
         raise NotImplementedError
 
     def test(
-        self, tasks: Mapping[str, tuple[TestTask, Weights]], timeout_s: float
-    ) -> Answers[Tested]:
+        self, tasks: Mapping[str, tuple[messages.TestTask, Weights]], timeout_s: float
+    ) -> Answers[messages.Tested]:
         raise NotImplementedError
 
-    def floor(self, task: FloorTask, sites: Sequence[str]) -> Answers[FloorMeasured]:
+    def floor(
+        self, task: messages.FloorTask, sites: Sequence[str]
+    ) -> Answers[messages.FloorMeasured]:
         raise NotImplementedError
 
 
@@ -239,9 +233,7 @@ def experiment(folder: Path, answers: Mapping[str, tuple[float, int]]) -> Experi
             "pictures": False,
         },
     }
-    measured = {
-        site: Measured(site=site, fingerprint=empty(TOY), version="0") for site in answers
-    }
+    measured = {site: Measured(site=site, fingerprint=empty(TOY), version="0") for site in answers}
     run = RunFolder(folder / "run")
     return Experiment(
         config=decode(RunConfig, plain, source="test"),

@@ -1,0 +1,171 @@
+"""Loss values that were worked out by hand, for labels and for regions."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from client.loss import (
+    dice_and_entropy,
+    segmentation_loss,
+    soft_dice,
+    supervision_weights,
+    targets_of,
+)
+from common.config import Output
+from common.task import Task, load_task
+
+LN3 = math.log(3)  # sigmoid(ln 3) = 3/4, and so is the softmax of (0, ln 3)
+
+TWO_CLASSES = Task(
+    name="two",
+    version=1,
+    channels=("A",),
+    labels={"background": 0, "one": 5},
+    regions={"one": (5,)},
+)
+NESTED = Task(
+    name="nested",
+    version=1,
+    channels=("A",),
+    labels={"background": 0, "shell": 1, "core": 2},
+    regions={"whole": (1, 2), "core": (2,)},
+)
+
+
+def on_grid(*values: float) -> Tensor:
+    """Put four values on a grid of 2 x 2 x 1 voxels."""
+    return torch.tensor(values, dtype=torch.float32).reshape(2, 2, 1)
+
+
+def loss_of(logits: Tensor, labels: Tensor, task: Task, output: Output) -> float:
+    return segmentation_loss([logits], labels, task, output, batch_dice=False).item()
+
+
+def test_the_softmax_loss_of_four_voxels() -> None:
+    # foreground probability  3/4 1/4      label  5 0
+    #                         1/2 1/4             5 0
+    logits = torch.stack([on_grid(0, 0, 0, 0), on_grid(LN3, -LN3, 0, -LN3)])[None]
+    labels = on_grid(5, 0, 5, 0)[None].to(torch.uint8)
+    # cross-entropy  -(ln 3/4 + ln 3/4 + ln 1/2 + ln 3/4) / 4 = 0.389048
+    # Dice           2 (3/4 + 1/2) / (3/4 + 1/4 + 1/2 + 1/4 + 2) = 2.5 / 3.75 = 0.666667
+    assert loss_of(logits, labels, TWO_CLASSES, "labels") == pytest.approx(-0.277619, abs=2e-6)
+
+
+def test_the_sigmoid_loss_of_four_voxels_and_two_regions() -> None:
+    # whole  1/2 3/4    core  1/2 1/2    label  0 1
+    #        3/4 1/4          3/4 1/4           2 0
+    logits = torch.stack([on_grid(0, LN3, LN3, -LN3), on_grid(0, 0, LN3, -LN3)])[None]
+    labels = on_grid(0, 1, 2, 0)[None].to(torch.uint8)
+    # entropy  (ln 2 - 3 ln 3/4 + 2 ln 2 - 2 ln 3/4) / 8                  = 0.439731
+    # Dice     whole 2 * 1.5 / (2.25 + 2) = 12/17, core 1.5 / (2 + 1) = 1/2, mean 0.602941
+    assert loss_of(logits, labels, NESTED, "regions") == pytest.approx(-0.163210, abs=3e-6)
+
+
+def test_background_does_not_count_for_dice() -> None:
+    logits = torch.stack([on_grid(50, 50, 50, -50), on_grid(-50, -50, -50, 50)])[None]
+    target = torch.zeros(1, 2, 2, 1, dtype=torch.int64)
+    target[0, 0, 0, 0] = 1
+    # one voxel found, another one meant: Dice of the foreground 0, of the background 2/3
+    entropy = 2 * 100 / 4  # two voxels are wrong by 100
+    assert dice_and_entropy(logits, target, batch_dice=False).item() == pytest.approx(entropy)
+
+
+@pytest.mark.parametrize("batch_dice", [False, True])
+@pytest.mark.parametrize("output", ["labels", "regions"])
+def test_a_perfect_prediction_costs_minus_one(output: Output, *, batch_dice: bool) -> None:
+    task = load_task("brats-2021")
+    labels = torch.tensor([[0, 1], [2, 4]], dtype=torch.uint8).reshape(1, 2, 2, 1)
+    target = targets_of(labels, task, output)
+    truth = torch.nn.functional.one_hot(target, 4).movedim(-1, 1) if output == "labels" else target
+    logits = 100 * (2 * truth.float() - 1)
+    loss = segmentation_loss([logits], labels, task, output, batch_dice=batch_dice)
+    assert loss.item() == pytest.approx(-1, abs=1e-5)
+
+
+def test_sample_dice_averages_the_ratios_and_batch_dice_takes_the_ratio_of_sums() -> None:
+    probability = torch.tensor([[1.0, 0.0], [1.0, 1.0]]).reshape(2, 1, 1, 1, 2)
+    truth = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).reshape(2, 1, 1, 1, 2)
+    # samples: 2 * 1 / (1 + 2) = 2/3 and 0 / (2 + 0) = 0; together 2 * 1 / (3 + 2)
+    sample = soft_dice(probability, truth, batch_dice=False).item()
+    batch = soft_dice(probability, truth, batch_dice=True).item()
+    assert (sample, batch) == (pytest.approx(1 / 3, abs=1e-5), pytest.approx(0.4, abs=1e-5))
+
+
+def test_nothing_found_where_nothing_is_has_a_dice_of_one() -> None:
+    nothing = torch.zeros(1, 1, 2, 2, 2)
+    assert soft_dice(nothing, nothing, batch_dice=False).item() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("n_stages", "weights"),
+    [
+        (5, (8 / 15, 4 / 15, 2 / 15, 1 / 15, 0)),
+        (3, (2 / 3, 1 / 3, 0)),
+        (2, (1, 0)),
+        (1, (1,)),
+    ],
+)
+def test_the_weight_of_a_stage_halves_and_the_coarsest_has_none(
+    n_stages: int, weights: tuple[float, ...]
+) -> None:
+    assert supervision_weights(n_stages) == pytest.approx(weights, abs=1e-12)
+
+
+def binary(truth: Tensor) -> Tensor:
+    """Return logits of two classes that are sure of the truth."""
+    sure = 50 * (2 * truth.float() - 1)
+    return torch.stack([-sure, sure], dim=1)
+
+
+def test_stages_are_summed_with_their_weights_and_the_coarsest_is_not_looked_at() -> None:
+    labels = torch.full((1, 4, 4, 4), 5, dtype=torch.uint8)
+    unsure = torch.zeros(1, 2, 4, 4, 4)
+    # unsure: ln 2 - 2 (1/2) / (1/2 + 1) = 0.026480; sure: -1; 2/3 * 0.026480 - 1/3
+    stages = [unsure, binary(torch.ones(1, 2, 2, 2)), torch.full((1, 2, 1, 1, 1), math.nan)]
+    loss = segmentation_loss(stages, labels, TWO_CLASSES, "labels", batch_dice=False)
+    assert loss.item() == pytest.approx(-0.315680, abs=2e-6)
+
+
+def test_a_coarser_stage_is_compared_with_the_nearest_labels() -> None:
+    labels = torch.zeros(1, 4, 4, 4, dtype=torch.uint8)
+    labels[:, ::2, ::2, ::2] = 5  # what a stride of 2 keeps
+    stages = [binary(labels > 0), binary(torch.ones(1, 2, 2, 2)), torch.zeros(1, 2, 1, 1, 1)]
+    loss = segmentation_loss(stages, labels, TWO_CLASSES, "labels", batch_dice=False)
+    assert loss.item() == pytest.approx(-1, abs=1e-5)
+
+
+def test_labels_become_class_numbers_in_ascending_order() -> None:
+    labels = torch.tensor([0, 1, 2, 4], dtype=torch.uint8).reshape(1, 1, 2, 2)
+    target = targets_of(labels, load_task("brats-2021"), "labels")
+    assert target.dtype == torch.int64
+    assert target.tolist() == [[[[0, 1], [2, 3]]]]
+
+
+def test_regions_become_overlapping_truth_values_in_the_order_of_the_task() -> None:
+    labels = torch.tensor([0, 1, 2, 4], dtype=torch.uint8).reshape(1, 1, 1, 4)
+    target = targets_of(labels, load_task("brats-2021"), "regions")
+    assert target.dtype == torch.float32
+    assert target.shape == (1, 3, 1, 1, 4)
+    assert target.flatten(2).tolist() == [[[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]]]
+
+
+def test_half_precision_logits_give_a_float32_loss() -> None:
+    labels = torch.full((1, 2, 2, 2), 5, dtype=torch.uint8)
+    logits = torch.zeros(1, 2, 2, 2, 2, dtype=torch.bfloat16)
+    loss = segmentation_loss([logits], labels, TWO_CLASSES, "labels", batch_dice=False)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(0.026480, abs=2e-6)
+
+
+def test_the_loss_falls_against_its_gradient() -> None:
+    torch.manual_seed(1)
+    logits = torch.randn(2, 2, 4, 4, 4, requires_grad=True)
+    labels = (torch.rand(2, 4, 4, 4) < 0.3).to(torch.uint8) * 5
+    before = segmentation_loss([logits], labels, TWO_CLASSES, "labels", batch_dice=True)
+    before.backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    moved = (logits - 10 * logits.grad).detach()
+    after = segmentation_loss([moved], labels, TWO_CLASSES, "labels", batch_dice=True)
+    assert after.item() < before.item()

@@ -1,0 +1,244 @@
+"""The training loop of a round: reproducible, proximal where asked, and never silently broken."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from client.device import Device
+from client.loss import segmentation_loss
+from client.patches import Batch
+from client.train import Objective, Schedule, _add_proximal_gradient, build_optimizer, train
+from common.axes import Weights
+from common.config import Training
+from common.errors import FederationError
+from common.network import UNet, initial_weights, load_weights, weights_of
+from common.plan import Configuration
+from common.task import Task
+
+CPU = Device(torch.device("cpu"), torch.float32)
+TASK = Task(
+    name="toy",
+    version=1,
+    channels=("A",),
+    labels={"background": 0, "one": 1},
+    regions={"one": (1,)},
+)
+PLAN = Configuration(
+    spacing_mm=(1.0, 1.0, 1.0),
+    median_shape=(8.0, 8.0, 8.0),
+    patch_size=(8, 8, 8),
+    batch_size=2,
+    strides=((2, 2, 2),),
+    kernel_sizes=((3, 3, 3), (3, 3, 3)),
+    features_per_stage=(4, 4),
+    batch_dice=False,
+)
+
+
+def network() -> UNet:
+    built = UNet(1, 2, PLAN, "instance", deep_supervision=True)
+    load_weights(built, initial_weights(built, 1))
+    return built
+
+
+def objective(mu: float = 0.0) -> Objective:
+    return Objective(task=TASK, output="labels", batch_dice=False, proximal_mu=mu)
+
+
+def training(
+    optimizer: str = "sgd", momentum: float = 0.9, clip: float = 12.0, decay: float = 3e-5
+) -> Training:
+    return Training(
+        optimizer=optimizer,  # type: ignore[arg-type]
+        learning_rate=0.05,
+        momentum=momentum,
+        weight_decay=decay,
+        poly_power=0.9,
+        gradient_clip_norm=clip,
+        mirror=False,
+        intensity=False,
+        validation_fraction=0,
+    )
+
+
+def batches(n: int) -> list[Batch]:
+    drawn = []
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        images = rng.standard_normal((2, 1, 8, 8, 8)).astype(np.float32)
+        drawn.append(Batch(images, (images[:, 0] > 0.5).astype(np.uint8)))
+    return drawn
+
+
+def schedule(n: int) -> Schedule:
+    return Schedule(first_step=0, total_steps=n, learning_rate=0.05, power=0.9)
+
+
+def trained(
+    n: int, mu: float = 0.0, chosen: Training | None = None
+) -> tuple[Weights, tuple[int, float]]:
+    built = network()
+    result = train(built, batches(n), objective(mu), chosen or training(), schedule(n), CPU)
+    return weights_of(built), result
+
+
+def same(one: Weights, other: Weights) -> bool:
+    return all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+def moved(weights: Weights) -> float:
+    start = weights_of(network())
+    return math.sqrt(sum(np.square(weights[name] - start[name]).sum() for name in start))
+
+
+# The schedule
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"), [(0, 0.01), (100, 0.009095), (500, 0.005359), (900, 0.001259)]
+)
+def test_the_learning_rate_falls_as_published(epoch: int, rate: float) -> None:
+    poly = Schedule(first_step=0, total_steps=1000, learning_rate=0.01, power=0.9)
+    assert poly.rate(epoch) == pytest.approx(rate, abs=5e-7)
+
+
+def test_the_schedule_runs_over_the_steps_of_all_rounds() -> None:
+    third = Schedule(first_step=200, total_steps=1000, learning_rate=0.01, power=0.9)
+    assert third.rate(300) == pytest.approx(0.005359, abs=5e-7)
+
+
+def test_power_zero_keeps_the_rate() -> None:
+    constant = Schedule(first_step=0, total_steps=10, learning_rate=0.01, power=0.0)
+    assert [constant.rate(step) for step in (0, 5, 9)] == [0.01, 0.01, 0.01]
+
+
+# The loop
+
+
+def test_the_same_batches_twice_give_the_same_weights_bit_for_bit() -> None:
+    (one, first), (other, second) = trained(4), trained(4)
+    assert same(one, other)
+    assert first == second
+
+
+def test_other_batches_give_other_weights() -> None:
+    assert not same(trained(2)[0], trained(3)[0])
+
+
+def test_a_round_tells_its_steps_and_its_mean_loss() -> None:
+    built = network().train()
+    expected = []
+    for batch in batches(2):  # without any training, the loss of the received weights
+        logits = built(torch.from_numpy(batch.images))
+        labels = torch.from_numpy(batch.labels)
+        loss = segmentation_loss(logits, labels, TASK, "labels", batch_dice=False)
+        expected.append(loss.item())
+    still = Schedule(first_step=0, total_steps=2, learning_rate=0.0, power=0.9)
+    n_steps, mean = train(network(), batches(2), objective(), training(), still, CPU)
+    assert n_steps == 2
+    assert mean == pytest.approx(sum(expected) / 2, abs=1e-6)
+
+
+def test_no_batches_change_nothing() -> None:
+    weights, result = trained(0)
+    assert result == (0, 0.0)
+    assert moved(weights) == 0
+
+
+def test_training_lowers_the_loss() -> None:
+    built, batch = network(), batches(1)[0]
+    steady = Schedule(first_step=0, total_steps=100, learning_rate=0.05, power=0.0)
+    _, first = train(built, [batch] * 5, objective(), training(), steady, CPU)
+    _, later = train(built, [batch] * 5, objective(), training(), steady, CPU)
+    assert later < first
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_ends_the_round(value: float) -> None:
+    batch = batches(1)[0]
+    batch.images[0, 0, 3, 3, 3] = value
+    with pytest.raises(FederationError, match="training diverged: mean loss nan"):
+        train(network(), [batch], objective(), training(), schedule(1), CPU)
+
+
+def test_gradients_are_clipped_to_the_norm() -> None:
+    # One step of plain SGD of rate 0.05 moves by 0.05 times the clipped norm.
+    weights, _ = trained(1, chosen=training(momentum=0.0, clip=1e-3, decay=0.0))
+    assert moved(weights) == pytest.approx(0.05 * 1e-3, rel=1e-2)
+
+
+# FedProx
+
+
+def plain_sgd(n: int) -> Weights:
+    """Train with torch alone, without anything proximal."""
+    built = network().train()
+    optimizer = torch.optim.SGD(
+        built.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=3e-5
+    )
+    for step, batch in enumerate(batches(n)):
+        optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / n) ** 0.9
+        optimizer.zero_grad()
+        logits, labels = built(torch.from_numpy(batch.images)), torch.from_numpy(batch.labels)
+        loss = segmentation_loss(logits, labels, TASK, "labels", batch_dice=False)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(built.parameters(), 12.0)
+        optimizer.step()
+    return weights_of(built)
+
+
+def test_a_proximal_term_of_zero_is_fedavg_bit_for_bit() -> None:
+    assert same(trained(4, mu=0.0)[0], plain_sgd(4))
+
+
+def test_a_larger_proximal_term_keeps_a_site_closer_to_what_it_received() -> None:
+    loose = training(momentum=0.0, clip=1e9, decay=0.0)
+    distances = [moved(trained(6, mu, loose)[0]) for mu in (0.0, 1.0, 4.0, 12.0)]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[3] < 0.75 * distances[0]
+
+
+def test_the_first_step_feels_no_proximal_term() -> None:
+    assert same(trained(1, mu=0.0)[0], trained(1, mu=5.0)[0])
+
+
+def test_the_proximal_gradient_is_mu_times_the_distance() -> None:
+    layer = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[3.0, -1.0]]))
+    layer.weight.grad = torch.tensor([[0.5, 0.5]])
+    _add_proximal_gradient(layer, [torch.tensor([[1.0, 1.0]])], 0.25)
+    # 0.5 + 0.25 * (3 - 1) = 1, 0.5 + 0.25 * (-1 - 1) = 0
+    assert layer.weight.grad.tolist() == [[1.0, 0.0]]
+
+
+# The optimiser
+
+
+def test_sgd_is_with_nesterov_momentum_and_weight_decay() -> None:
+    optimizer = build_optimizer(network(), training())
+    assert isinstance(optimizer, torch.optim.SGD)
+    (group,) = optimizer.param_groups
+    assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, True, 3e-5)
+    assert len(group["params"]) == len(list(network().parameters()))
+
+
+def test_sgd_without_momentum_is_plain() -> None:
+    (group,) = build_optimizer(network(), training(momentum=0.0)).param_groups
+    assert (group["momentum"], group["nesterov"]) == (0.0, False)
+
+
+def test_adamw_takes_the_momentum_as_its_first_beta() -> None:
+    optimizer = build_optimizer(network(), training("adamw", momentum=0.8))
+    assert isinstance(optimizer, torch.optim.AdamW)
+    (group,) = optimizer.param_groups
+    assert (group["betas"], group["weight_decay"]) == ((0.8, 0.999), 3e-5)
+
+
+def test_adamw_trains_reproducibly() -> None:
+    one, other = (trained(3, chosen=training("adamw"))[0] for _ in range(2))
+    assert same(one, other)
+    assert moved(one) > 0

@@ -1,0 +1,244 @@
+"""Scores of held-out sites: numbered cases in, one table per method out."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common import messages
+from common.axes import Weights
+from common.codec import decode
+from common.config import MethodName, RunConfig
+from common.errors import FederationError
+from common.fingerprint import empty
+from common.metrics import RegionScore
+from common.plan import Configuration, Normalization, Plan
+from common.scores import ScoreTable, read_scores
+from common.task import load_task
+from server import testing
+from server.events import EventLog, HeldOutScored, PictureReleased, read_events
+from server.joining import Cohort
+from server.rounds import Experiment
+from server.run_folder import RunFolder, load_model
+from server.sites import Answers, Failure, Reply
+from server.strategies import State, build_strategy
+
+CONFIG = """
+task = "hippocampus"
+[federation]
+seed = 1
+methods = ["fedavg", "local-only"]
+rounds = 1
+local_steps = 1
+held_out = ["h"]
+min_sites = 2
+[model]
+configuration = "3d_fullres"
+norm = "instance"
+batch_norm = "local-statistics"
+output = "labels"
+base_features = 4
+deep_supervision = false
+[planning]
+rules = "paper"
+memory_gb = 8
+[training]
+optimizer = "sgd"
+learning_rate = 0.01
+momentum = 0.9
+weight_decay = 0
+poly_power = 0.9
+gradient_clip_norm = 12
+mirror = false
+intensity = false
+validation_fraction = 0
+[evaluation]
+hd95 = "pooled"
+mirroring = false
+calibration_patches = 1
+ties = "min"
+pictures = true
+"""
+REGIONS = ("anterior", "posterior")
+
+
+def score(dice: float, hd95: float, sensitivity: float, specificity: float) -> RegionScore:
+    return RegionScore(dice=dice, hd95=hd95, sensitivity=sensitivity, specificity=specificity)
+
+
+A = {
+    "case-0001": {"WT": score(0.5, 4.0, 1.0, 0.5), "ET": score(1.0, 0.0, 1.0, 1.0)},
+    "case-0002": {"WT": score(0.25, 8.0, 0.0, 1.0), "ET": score(0.0, 373.0, 0.0, 1.0)},
+}
+B = {
+    "case-0001": {"WT": score(1.0, 2.0, 0.5, 1.0), "ET": score(0.0, 373.0, 0.0, 1.0)},
+    "case-0002": {"WT": score(0.75, 0.0, 1.0, 1.0), "ET": score(0.0, 373.0, 0.0, 0.5)},
+}
+
+
+def test_every_metric_is_averaged_over_the_models_per_case_and_region() -> None:
+    assert testing.mean_table([A, B]) == {
+        "case-0001": {"WT": score(0.75, 3.0, 0.75, 0.75), "ET": score(0.5, 186.5, 0.5, 1.0)},
+        "case-0002": {"WT": score(0.5, 4.0, 0.5, 1.0), "ET": score(0.0, 373.0, 0.0, 0.75)},
+    }
+
+
+def test_the_order_of_cases_and_regions_is_that_of_the_first_model() -> None:
+    turned = {case: dict(reversed(B[case].items())) for case in reversed(B)}
+    table = testing.mean_table([A, turned])
+    assert list(table) == ["case-0001", "case-0002"]
+    assert list(table["case-0001"]) == ["WT", "ET"]
+    assert table == testing.mean_table([A, B])
+
+
+def test_one_model_is_its_own_mean() -> None:
+    assert testing.mean_table([A]) == A
+    assert testing.mean_table([{}]) == {}
+
+
+class HeldOutSite:
+    """The other side of the wire: scores a model by its only weight, two cases, two regions."""
+
+    def __init__(self, picture: str = "cG5n", *, fails: bool = False) -> None:
+        """Take the picture to release, in base64, and whether the site fails."""
+        self.picture, self.fails = picture, fails
+        self.asked: list[tuple[str, bool]] = []
+
+    def test(
+        self, tasks: Mapping[str, tuple[messages.TestTask, Weights]], timeout_s: float
+    ) -> Answers[messages.Tested]:
+        for site, (task, weights) in tasks.items():
+            self.asked.append((task.method, task.pictures))
+            if self.fails:
+                yield Failure(site, "data", "the site's log says more")
+                continue
+            dice = float(weights["w"][0])
+            scores = tuple(
+                messages.CaseScore(
+                    case=case,
+                    region=region,
+                    dice=dice,
+                    hd95=8 * dice,
+                    sensitivity=0.5,
+                    specificity=0.75,
+                )
+                for case in (1, 12)
+                for region in REGIONS
+            )
+            best = messages.Picture(kind="best", dice=dice, png_base64=self.picture)
+            pictures = (best,) if task.pictures else ()
+            yield Reply(site, messages.Tested(scores=scores, pictures=pictures, note="n"), None, 0)
+
+
+def experiment(folder: Path, site: HeldOutSite) -> Experiment:
+    task = load_task("hippocampus")
+    plan = Plan(
+        schema=1,
+        hash="0",
+        rules="paper",
+        channels=("MRI",),
+        transpose=(0, 1, 2),
+        normalization=(Normalization(channel="MRI", scheme="z-score"),),
+        configurations={
+            "3d_fullres": Configuration(
+                spacing_mm=(1.0, 1.0, 1.0),
+                median_shape=(8.0, 8.0, 8.0),
+                patch_size=(8, 8, 8),
+                batch_size=2,
+                strides=((2, 2, 2),),
+                kernel_sizes=((3, 3, 3), (3, 3, 3)),
+                features_per_stage=(4, 4),
+                batch_dice=False,
+            )
+        },
+    )
+    run = RunFolder(folder / "run")
+    held_out = {"h": messages.Measured(site="h", fingerprint=empty(task), version="0")}
+    return Experiment(
+        config=decode(RunConfig, tomllib.loads(CONFIG), source="test"),
+        task=task,
+        plan=plan,
+        cohort=Cohort(training={}, held_out=held_out),
+        folder=run,
+        sites=site,  # type: ignore[arg-type] - only held-out sites are asked here
+        log=EventLog(run.events),
+    )
+
+
+def weights(value: float) -> Weights:
+    return {"w": np.array([value], np.float32)}
+
+
+def tried(run: Experiment, method: MethodName, state: State) -> None:
+    testing.test_method(run, build_strategy(method, run.config.federation), state)
+
+
+def table(dice: float) -> ScoreTable:
+    row = score(dice, 8 * dice, 0.5, 0.75)
+    return {case: dict.fromkeys(REGIONS, row) for case in ("case-0001", "case-0012")}
+
+
+def test_a_shared_model_is_kept_and_scored_by_numbered_case(tmp_path: Path) -> None:
+    site = HeldOutSite()
+    run = experiment(tmp_path, site)
+    tried(run, "fedavg", {"global": weights(0.5)})
+    assert read_scores(run.folder.scores("fedavg", "h")) == table(0.5)
+    assert load_model(run.folder.model("fedavg"))["w"].tolist() == [0.5]
+    assert run.folder.picture("fedavg", "h", "best").read_bytes() == b"png"
+    assert [event for _, event in read_events(run.folder.events)] == [
+        HeldOutScored(method="fedavg", site="h", n_cases=2, note="n"),
+        PictureReleased(
+            method="fedavg", site="h", kind="best", dice=0.5, file="pictures/fedavg-h-best.png"
+        ),
+    ]
+
+
+def test_a_method_of_one_model_per_site_scores_their_mean_and_keeps_each(tmp_path: Path) -> None:
+    site = HeldOutSite()
+    run = experiment(tmp_path, site)
+    tried(run, "local-only", {"a": weights(0.25), "b": weights(0.75)})
+    assert site.asked == [("local-only@a", False), ("local-only@b", False)]
+    assert read_scores(run.folder.scores("local-only@a", "h")) == table(0.25)
+    assert read_scores(run.folder.scores("local-only@b", "h")) == table(0.75)
+    assert read_scores(run.folder.scores("local-only", "h")) == table(0.5)
+    assert not run.folder.model("local-only").exists()
+
+
+def test_a_method_that_was_tested_is_not_tested_again(tmp_path: Path) -> None:
+    site = HeldOutSite()
+    run = experiment(tmp_path, site)
+    for _ in range(2):
+        tried(run, "fedavg", {"global": weights(0.5)})
+    assert site.asked == [("fedavg", True)]
+
+
+def test_a_held_out_site_that_fails_ends_the_run(tmp_path: Path) -> None:
+    run = experiment(tmp_path, HeldOutSite(fails=True))
+    with pytest.raises(FederationError, match="h could not test fedavg: data"):
+        tried(run, "fedavg", {"global": weights(0.5)})
+    assert not run.folder.scores("fedavg", "h").exists()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=ValueError,
+    reason="a picture that is no base64 raises binascii.Error, after the scores were written: "
+    "the run ends in a traceback",
+)
+def test_a_picture_that_cannot_be_read_is_the_sites_fault(tmp_path: Path) -> None:
+    run = experiment(tmp_path, HeldOutSite(picture="no base64!"))
+    with pytest.raises(FederationError):
+        tried(run, "fedavg", {"global": weights(0.5)})
+
+
+def test_methods_are_ranked_on_all_held_out_cases(tmp_path: Path) -> None:
+    run = experiment(tmp_path, HeldOutSite())
+    tried(run, "fedavg", {"global": weights(0.5)})
+    tried(run, "local-only", {"a": weights(0.25), "b": weights(0.5)})
+    ranking = testing.rank(run, ("fedavg", "local-only"))
+    assert ranking is not None
+    # Dice .5 beats .375, HD95 3 beats 4: of the two metrics each method wins one.
+    assert ranking.mean_rank == {"fedavg": 1.5, "local-only": 1.5}
+    assert run.folder.ranking.exists()
