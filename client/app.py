@@ -14,7 +14,14 @@ from flwr.clientapp import ClientApp
 
 from client import agreement, held_out, rounds
 from client.site import SiteConfig, load_site, site_log
-from common.errors import ConfigError, ConsiliumError, DataError, MessageError, PolicyError
+from common.errors import (
+    ConfigError,
+    ConsiliumError,
+    DataError,
+    DiskError,
+    MessageError,
+    PolicyError,
+)
 from common.messages import (
     ErrorCode,
     FloorTask,
@@ -117,6 +124,7 @@ def _code(error: Exception) -> ErrorCode:
         (agreement.PlanDiffersError, "plan-differs"),
         (DataError, "data"),
         (PolicyError, "policy"),
+        (DiskError, "disk"),
         (ConfigError, "config"),
         (MessageError, "message"),
         (torch.OutOfMemoryError, "out-of-memory"),

@@ -27,7 +27,7 @@ from client.preprocess import Geometry, Index, Prepared, foreground_index, prepa
 from common.axes import Image, LabelMap, Shape
 from common.case import Case
 from common.codec import canonical_json, read_json, record, write_json
-from common.errors import ConfigError, DataError, Defect
+from common.errors import DataError, Defect, DiskError
 from common.files import write_atomically
 from common.plan import Configuration, Plan
 from common.task import Task
@@ -159,7 +159,7 @@ def prepare_dataset(
         One entry per case, in the order of `cases`.
 
     Raises:
-        ConfigError: when the disk has no room, before anything is written, or fills up.
+        DiskError: when the disk has no room, before anything is written, or fills up.
         DataError: for a case that cannot be read.
     """
     places = [_place(case, task, plan, configuration, folder) for case in cases]
@@ -188,15 +188,20 @@ def check_space(folder: Path, needed_bytes: int) -> None:
     """Stop before starting when the disk under `folder` cannot hold what is to be written.
 
     Raises:
-        ConfigError: with what is needed and what is free.
+        DiskError: with what is needed and what is free.
     """
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free_bytes = shutil.disk_usage(existing).free
     if needed_bytes > free_bytes:
-        raise ConfigError(
-            f"{folder}: the cache needs {needed_bytes / GIB:.1f} GiB, {free_bytes / GIB:.1f} GiB "
-            "free; expected a folder on a larger disk"
+        raise DiskError(
+            f"{folder}: the cache needs {_size(needed_bytes)}, {_size(free_bytes)} free; "
+            "expected a folder on a larger disk"
         )
+
+
+def _size(n_bytes: int | float) -> str:
+    """Return a size in words, to one decimal."""
+    return f"{n_bytes / GIB:.1f} GiB" if n_bytes >= GIB else f"{n_bytes / GIB * 1024:.1f} MiB"
 
 
 def _read_and_prepare(case: Case, task: Task, plan: Plan, configuration: Configuration) -> Prepared:
@@ -238,13 +243,13 @@ def _write(place: Path, prepared: Prepared, task: Task) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix="."))
     except OSError as error:
-        raise ConfigError(f"{place}: cannot be written: {error.strerror}") from None
+        raise DiskError(f"{place}: cannot be written: {error.strerror}") from None
     try:
         _fill(temporary, prepared, task)
         temporary.rename(place)
     except OSError as error:
         if not place.exists():
-            raise ConfigError(f"{place}: cannot be written: {error.strerror}") from None
+            raise DiskError(f"{place}: cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

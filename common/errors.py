@@ -21,6 +21,10 @@ class ConfigError(ConsiliumError):
     exit_code = 2
 
 
+class DiskError(ConfigError):
+    """Free disk space, or choose a folder that can be written."""
+
+
 class PolicyError(ConsiliumError):
     """A site's policy, or its privacy, forbids what was asked; nothing was released."""
 

@@ -4,20 +4,20 @@ import os
 import tempfile
 from pathlib import Path
 
-from common.errors import ConfigError
+from common.errors import DiskError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to a temporary neighbour, flush it to disk and rename it to `path`.
 
     Raises:
-        ConfigError: when the folder cannot be written or the disk is full.
+        DiskError: when the folder cannot be written or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+        raise DiskError(f"{path}: cannot be written: {error.strerror}") from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -26,6 +26,6 @@ def write_atomically(path: Path, content: bytes) -> None:
         Path(temporary).chmod(0o644)  # mkstemp makes 0600; results are meant to be read
         Path(temporary).replace(path)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+        raise DiskError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -154,6 +154,6 @@ class FloorMeasured:
 
 
 ErrorCode = Literal[
-    "data", "config", "policy", "plan-differs", "message", "out-of-memory", "internal"
+    "data", "disk", "config", "policy", "plan-differs", "message", "out-of-memory", "internal"
 ]
 """All that a site says about an error; the text stays in the site's own log."""

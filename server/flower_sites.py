@@ -6,7 +6,7 @@ once, however many sites there are. (Flower's own `send_and_receive` keeps all o
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from common.axes import Weights
 from common.errors import FederationError, MessageError
 from common.messages import (
+    ErrorCode,
     FloorMeasured,
     FloorTask,
     Measured,
@@ -152,6 +153,5 @@ def _answer(cls: type[T], site: str, message: Message) -> Reply[T] | Failure:
 
 def _error_code(message: Message) -> str:
     """Return our own code, or Flower's number; never a foreign text, which may name a patient."""
-    ours = {"data", "config", "policy", "plan-differs", "message", "out-of-memory", "internal"}
     reason = message.error.reason or ""
-    return reason if reason in ours else f"flower-{message.error.code}"
+    return reason if reason in get_args(ErrorCode) else f"flower-{message.error.code}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.console import progress, say
-from common.errors import ConfigError
+from common.errors import ConfigError, FederationError
 
 if TYPE_CHECKING:
     from common.config import RunConfig
@@ -67,8 +67,12 @@ def _simulate(config_path: Path, data: Path | None, folder: "RunFolder") -> None
     chosen = data or _configured_data(config, base)
     task = str(base / config.task) if config.task.endswith(".toml") else config.task
     study = Study(config, task_of(chosen, task), chosen, base)
-    with progress("inspect") as tell:
-        simulate(study, folder, EventLog(folder.events, _watcher(config)), tell)
+    try:
+        with progress("inspect") as tell:
+            simulate(study, folder, EventLog(folder.events, _watcher(config)), tell)
+    except FederationError as error:
+        logs = folder.path / "sites" / "<site>" / "state" / "site.log"
+        raise FederationError(f"{error}\nthe sites' own logs: {logs}") from error
     typer.echo(f"report: {write_report(folder.path)}")
 
 

@@ -113,7 +113,8 @@ def test_a_description_that_is_no_task_is_the_users_mistake(
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         task_of(folder(tmp_path, {**NNUNET, **change}), None)
-    assert f"dataset.json: {message}" in str(caught.value)
+    assert "dataset.json: " in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_file_that_is_no_json_is_the_users_mistake(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The codec refuses what does not fit, says all of it, and writes one text per record."""
 
-import datetime
+import datetime as dt
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +189,7 @@ def test_numbers_that_are_not_finite_are_refused_outside_records_too(value: floa
 
 
 def test_a_date_is_not_plain_data() -> None:
-    assert faults(Scanner, {"field_t": datetime.date(2020, 1, 1), "maker": "m"}) == [
+    assert faults(Scanner, {"field_t": dt.date(2020, 1, 1), "maker": "m"}) == [
         "run.toml: not plain data: Object of type date is not JSON serializable",
     ]
 

@@ -80,7 +80,7 @@ def test_the_network_of_the_published_brats_plan_has_its_size(
     #                + 128*256 + 256*256 + 256*320 + 320*320 + 2*320*320)    = 14,020,992
     #   up      8 * (320*320 + 320*256 + 256*128 + 128*64 + 64*32)            =  1,818,624
     #   merge  27 * 3 * (320*320 + 256*256 + 128*128 + 64*64 + 32*32)         = 15,344,640
-    #                                                                     sum = 31,184,256
+    # together 31,184,256.
     # MONAI's DynUNet counts 31,185,708: the same sum and 3 * (32 + 64 + 128 + 256 + 4) = 1,452
     # of four heads; its other convolutions have no bias, its norms no scale and shift, and its
     # coarsest decoder stage no head. Here there are also, as in nnU-Net v2,

@@ -156,7 +156,7 @@ def test_regions_of_a_task_without_a_table_cannot_become_labels() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="task 'brats': expected .* or one of brats-2013, brats"):
+    with pytest.raises(ConfigError, match=r"task 'brats': expected .* one of brats-2013, brats"):
         load_task("brats")
 
 

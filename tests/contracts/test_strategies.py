@@ -72,7 +72,7 @@ def bits(
 
 
 def test_every_method_of_a_configuration_has_a_builder() -> None:
-    assert METHODS == sorted(get_args(MethodName))
+    assert sorted(get_args(MethodName)) == METHODS
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -211,7 +211,9 @@ def test_every_tensor_of_the_state_has_its_own_name_in_a_checkpoint(
 def test_cases_weigh_the_sites(method: str) -> None:
     built, state = started(method)
     # n = 10, 30, 60: 0.1 * 1 + 0.3 * 2 + 0.6 * 3 = 2.5
-    updates = [SiteUpdate(s, n, weights(v)) for s, n, v in zip("abc", (10, 30, 60), (1, 2, 3))]
+    updates = [
+        SiteUpdate(s, n, weights(v)) for s, n, v in (("a", 10, 1), ("b", 30, 2), ("c", 60, 3))
+    ]
     state = built.aggregate(state, updates)
     assert built.weights_for(state, "a")["w"].tolist() == [[2.5, 2.5]]
     assert built.weights_for(state, "a")["b"] == -2.5

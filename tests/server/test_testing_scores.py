@@ -109,6 +109,7 @@ class HeldOutSite:
     def test(
         self, tasks: Mapping[str, tuple[messages.TestTask, Weights]], timeout_s: float
     ) -> Answers[messages.Tested]:
+        assert timeout_s == 24 * 3600
         for site, (task, weights) in tasks.items():
             self.asked.append((task.method, task.pictures))
             if self.fails:

@@ -134,6 +134,7 @@ class Hospitals:
     def train(
         self, tasks: Mapping[str, tuple[TrainTask, Weights]], timeout_s: float
     ) -> Answers[Update]:
+        assert timeout_s == 24 * 3600
         for site, (move, n_cases) in self.answers.items():
             task, weights = tasks[site]
             moved = {name: tensor + np.float32(move) for name, tensor in weights.items()}
@@ -142,6 +143,7 @@ class Hospitals:
     def validate(
         self, tasks: Mapping[str, tuple[messages.ValidateTask, Weights]], timeout_s: float
     ) -> Answers[Validated]:
+        assert timeout_s == 24 * 3600
         return (Failure(site, "policy", "none is released") for site in tasks)
 
     def measure(
