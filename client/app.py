@@ -87,7 +87,7 @@ def test(message: Message, context: Context) -> Message:
     return _answer(
         message,
         context,
-        lambda site: held_out.test_model(
+        lambda site: held_out.score_model(
             site, body_of(TestTask, message.content), weights_of(message.content)
         ),
     )

@@ -52,11 +52,14 @@ def _from_dataset_json(path: Path) -> Task:
 
 def _labels(plain: Mapping[str, Any]) -> dict[str, int]:
     """Return value by name; Decathlon writes name by value."""
-    if all(str(key).isdigit() for key in plain):
-        named = {str(name): int(value) for value, name in plain.items()}
-    else:
-        named = {str(name): int(value) for name, value in plain.items()}
-    return {("background" if value == 0 else name): value for name, value in named.items()}
+    decathlon = all(str(key).isdigit() for key in plain)
+    pairs = [(str(b), int(a)) if decathlon else (str(a), int(b)) for a, b in plain.items()]
+    if "ignore" in dict(pairs):
+        raise ValueError("a label 'ignore', which is not supported")
+    named = {("background" if value == 0 else name): value for name, value in pairs}
+    if len(named) != len(pairs):
+        raise ValueError("two labels of one name")
+    return named
 
 
 def _slug(name: str) -> str:

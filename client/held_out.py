@@ -41,7 +41,7 @@ class _Subject:
         return segment(image, self.entry.meta.geometry, *model)
 
 
-def test_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
+def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
     """Predict and score all cases of this site with a final model.
 
     One case is in memory at a time; the few that are drawn are predicted again for it.

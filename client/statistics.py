@@ -6,6 +6,7 @@ time. A held-out site has none: it estimates them on its own unlabelled images.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from client.site import Agreement, SiteConfig
 from common.axes import Image, Shape, Weights
 from common.batchnorm import has_batch_norm
 from common.errors import ConsiliumError
-from common.files import write_atomically
+from common.files import keep_recent, write_atomically
 from common.network import UNet, load_weights, weights_of
 from common.random import step_rng
 
@@ -40,8 +41,7 @@ def save_local(path: Path, network: nn.Module, names: frozenset[str]) -> None:
     """Keep a network's local tensors and drop those of rounds that cannot come back."""
     weights = {name: tensor for name, tensor in weights_of(network).items() if name in names}
     write_atomically(path, save(weights))
-    for old in sorted(path.parent.glob("round-*.safetensors"))[:-ROUNDS_KEPT]:
-        old.unlink(missing_ok=True)
+    keep_recent(path, ROUNDS_KEPT)
 
 
 def load_local(path: Path, network: nn.Module, names: frozenset[str]) -> None:
@@ -86,20 +86,28 @@ def calibrate(network: nn.Module, batches: Iterable[NDArray[np.float32]], device
     layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if not layers:
         return 0
+    count = 0
+    with _cumulative(layers), torch.no_grad(), device.autocast():
+        network.train()
+        for batch in batches:
+            network(device.place(torch.from_numpy(batch)))
+            count += 1
+    network.eval()
+    return count
+
+
+@contextmanager
+def _cumulative(layers: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Reset the layers and let them average all batches alike; their momentum comes back."""
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # torch: cumulative average
-    network.train()
-    count = 0
-    with torch.no_grad(), device.autocast():
-        for batch in batches:
-            network(device.place(torch.from_numpy(batch)))
-            count += 1
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    network.eval()
-    return count
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
 
 def calibrate_on(

@@ -12,7 +12,8 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 import tomli_w
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -126,30 +127,48 @@ def _without_none(plain: Any) -> Any:
 
 def _explain(cls: type[Any], defect: ErrorDetails) -> str:
     where = ".".join(str(part) for part in defect["loc"])
+    prefix = f"{where}: " if where else ""
     if defect["type"] == "unexpected_keyword_argument":
         *parents, key = defect["loc"]
         known = _field_names(cls, tuple(parents))
         near = difflib.get_close_matches(str(key), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"
-        return f"{where}: unknown key; {hint}"
+        return f"{prefix}unknown key; {hint}"
     if defect["type"] in {"missing", "missing_argument"}:
-        return f"{where}: missing"
-    message = defect["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    found = "" if defect["type"] == "value_error" else f", found {defect['input']!r}"
-    expected = "" if defect["type"] == "value_error" else "expected "
-    return f"{where or 'value'}: {expected}{message}{found}"
+        return f"{prefix}missing"
+    if defect["type"] == "value_error":  # our own words
+        return prefix + defect["msg"].removeprefix("Value error, ")
+    message = defect["msg"].removeprefix("Input should be ")
+    expected = "" if message == defect["msg"] else "expected "
+    return f"{prefix}{expected}{message}, found {defect['input']!r}"
 
 
 def _field_names(cls: Any, path: tuple[int | str, ...]) -> list[str]:
     """Return the field names of the record that lies at `path` below `cls`."""
     for part in path:
-        options = [cls, *get_args(cls)]
-        record_type = next((option for option in options if dataclasses.is_dataclass(option)), None)
-        if record_type is not None and isinstance(part, str):
-            fields = {field.name: field.type for field in dataclasses.fields(record_type)}
-            cls = fields.get(part, cls)
-        elif get_args(cls):
-            cls = get_args(cls)[-1] if get_args(cls)[-1] is not Ellipsis else get_args(cls)[0]
-    options = [cls, *get_args(cls)]
-    found = next((option for option in options if dataclasses.is_dataclass(option)), None)
+        found = _record_in(cls)
+        if found is not None and isinstance(part, str):
+            types = {field.name: field.type for field in dataclasses.fields(found)}
+            cls = types.get(part)
+        else:
+            cls = _item_of(cls)
+    found = _record_in(cls)
     return [field.name for field in dataclasses.fields(found)] if found is not None else []
+
+
+def _record_in(annotation: Any) -> Any:
+    """Return the record class that an annotation stands for, also inside a union, or None."""
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        return annotation
+    if get_origin(annotation) in {Annotated, Union, UnionType}:
+        return next((found for arg in get_args(annotation) if (found := _record_in(arg))), None)
+    return None
+
+
+def _item_of(annotation: Any) -> Any:
+    """Return what a tuple or mapping holds, also inside a union."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) in {Annotated, Union, UnionType}:
+        return next((item for arg in arguments if (item := _item_of(arg)) is not None), None)
+    items = [argument for argument in arguments if argument is not Ellipsis]
+    return items[-1] if items else None

@@ -126,7 +126,7 @@ class Simulation:
     @model_validator(mode="after")
     def _one_partition(self) -> "Simulation":
         if sum(item is not None for item in (self.sizes, self.csv, self.dirichlet)) != 1:
-            raise ValueError("simulation: expected exactly one of sizes, csv and dirichlet")
+            raise ValueError("expected exactly one of sizes, csv and dirichlet")
         return self
 
 
@@ -149,6 +149,8 @@ class RunConfig:
             raise ValueError("federation.proximal_mu: missing; the method fedprox needs it")
         if len(set(self.federation.methods)) != len(self.federation.methods):
             raise ValueError("federation.methods: expected every method once")
+        if len(set(self.federation.held_out)) != len(self.federation.held_out):
+            raise ValueError("federation.held_out: expected every site once")
         if self._lacks_affine_parameters():
             raise ValueError(
                 "model.batch_norm: 'local' keeps scale and shift at each site, so a held-out site "

@@ -7,6 +7,21 @@ from pathlib import Path
 from common.errors import DiskError
 
 
+def keep_recent(path: Path, n_rounds: int) -> None:
+    """Delete the files of all rounds but the one of `path` and those just before it.
+
+    Files of later rounds are deleted as well: they belong to an earlier run of the same name.
+
+    Args:
+        path: named ``round-<number>`` with any ending.
+        n_rounds: how many to keep, counted from `path` backwards.
+    """
+    newest = int(path.stem.removeprefix("round-"))
+    for other in path.parent.glob(f"round-*{path.suffix}"):
+        if not newest - n_rounds < int(other.stem.removeprefix("round-")) <= newest:
+            other.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to a temporary neighbour, flush it to disk and rename it to `path`.
 

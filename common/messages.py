@@ -132,6 +132,8 @@ class Picture:
 class Tested:
     """Held-out site to coordinator, as far as its policy allows."""
 
+    __test__ = False  # not a test class for pytest
+
     scores: tuple[CaseScore, ...]
     pictures: tuple[Picture, ...]
     note: str

@@ -64,6 +64,8 @@ class UNet(nn.Module):
             self.up.append(nn.ConvTranspose3d(features[level + 1], width, stride, stride))
             self.decoder.append(ConvBlock(2 * width, width, kernels[level], (1, 1, 1), norm))
             self.heads.append(nn.Conv3d(width, n_out, 1))
+        if not plan.strides:  # images of a few voxels: one stage and its head
+            self.heads.append(nn.Conv3d(features[0], n_out, 1))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return logits, finest stage first, for an image (batch, channel, z, y, x)."""
@@ -72,6 +74,8 @@ class UNet(nn.Module):
             image = stage(image)
             skips.append(image)
         skips.pop()
+        if not self.up:
+            return [self.heads[0](image)]
         every_head = self.training and self.deep_supervision
         logits: list[Tensor] = []
         for index, (up, decoder, head) in enumerate(
@@ -138,5 +142,6 @@ def load_weights(network: nn.Module, weights: Weights) -> None:
 def weights_of(network: nn.Module) -> Weights:
     """Return a copy of all tensors of a network, on the CPU, by name."""
     return {
-        name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()
+        name: tensor.detach().cpu().contiguous().numpy().copy()
+        for name, tensor in network.state_dict().items()
     }

@@ -3,6 +3,7 @@
 Flower's cost is per object, not per byte: 120 tensors take three times as long as one.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from common.axes import Weights
 from common.codec import record
 from common.errors import MessageError
 
+MAX_DIMENSIONS = 8  # a 3D convolution's weight has five
+MAX_SIZE = 2**31  # of one axis
 ALLOWED_TYPES = frozenset({"float32", "float16", "int64"})
 
 
@@ -61,8 +64,10 @@ def unpack(packed: Packed) -> Weights:
     positions = dict.fromkeys(packed.buffers, 0)
     weights: Weights = {}
     for entry in packed.index:
+        if entry.name in weights:
+            raise MessageError(f"weights: {entry.name}: expected once, found twice")
         start = positions[entry.dtype]
-        stop = start + int(np.prod(entry.shape, dtype=np.int64))
+        stop = start + math.prod(entry.shape)  # Python's integers do not wrap
         weights[entry.name] = _slice(packed, entry, start, stop)
         positions[entry.dtype] = stop
     for dtype, stop in positions.items():
@@ -75,6 +80,12 @@ def _slice(packed: Packed, entry: TensorEntry, start: int, stop: int) -> NDArray
     buffer = packed.buffers[entry.dtype]
     if entry.dtype not in ALLOWED_TYPES or buffer.dtype.name != entry.dtype or buffer.ndim != 1:
         raise MessageError(f"weights: {entry.name}: number type {entry.dtype!r} is not expected")
-    if min(entry.shape, default=1) < 0 or stop > buffer.size:
+    plausible = len(entry.shape) <= MAX_DIMENSIONS and all(
+        0 <= size <= MAX_SIZE for size in entry.shape
+    )
+    if not plausible or stop > buffer.size:
         raise MessageError(f"weights: {entry.name}: shape {entry.shape} does not fit the buffer")
-    return buffer[start:stop].reshape(entry.shape)
+    try:
+        return buffer[start:stop].reshape(entry.shape)
+    except ValueError:  # an axis of 0 beside axes whose product numpy cannot hold
+        raise MessageError(f"weights: {entry.name}: shape {entry.shape} is too large") from None

@@ -5,6 +5,7 @@ and may overlap (BraTS: whole tumour contains the core); they are what is scored
 sigmoid output, what the network predicts.
 """
 
+from collections.abc import Iterator
 from importlib import resources
 from itertools import product
 from pathlib import Path
@@ -48,7 +49,7 @@ class Task:
     """Channel names in the order of the image array; a channel named CT is normalised as CT."""
     labels: dict[str, LabelValue]
     """Value of every label in a (mapped) label file; must name background = 0."""
-    regions: Annotated[dict[str, tuple[LabelValue, ...]], MinLen(1)]
+    regions: Annotated[dict[str, Annotated[tuple[LabelValue, ...], MinLen(1)]], MinLen(1)]
     """Label sets that are scored, in the order of the columns and heads."""
     region_labels: dict[str, LabelValue] | None = None
     """For a region output: which label each combination of regions ("WT+TC") becomes."""
@@ -59,22 +60,35 @@ class Task:
 
     @model_validator(mode="after")
     def _consistent(self) -> "Task":
+        if faults := [*self._faults_of_labels(), *self._faults_of_channels()]:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def _faults_of_labels(self) -> Iterator[str]:
         values = set(self.labels.values())
         if self.labels.get("background") != 0:
-            raise ValueError("labels: expected background = 0")
+            yield "labels: expected background = 0"
+        if len(values) != len(self.labels):
+            yield "labels: expected every value once"
         for region, members in self.regions.items():
             if unknown := set(members) - (values - {0}):
-                raise ValueError(f"regions.{region}: labels {sorted(unknown)} are not in labels")
+                yield f"regions.{region}: labels {sorted(unknown)} are not in labels"
+        for field in ("region_labels", "label_mapping"):
+            if unknown := set((getattr(self, field) or {}).values()) - values:
+                yield f"{field}: labels {sorted(unknown)} are not in labels"
         expected = {"+".join(names) for names in _combinations(tuple(self.regions))}
         if self.region_labels is not None and set(self.region_labels) != expected:
-            raise ValueError(f"region_labels: expected exactly the keys {sorted(expected)}")
+            yield f"region_labels: expected exactly the keys {sorted(expected)}"
+
+    def _faults_of_channels(self) -> Iterator[str]:
+        if len(set(self.channels)) != len(self.channels):
+            yield "channels: expected every name once"
         if self.files and set(self.files.channel_suffixes) != set(self.channels):
-            raise ValueError(f"files.channel_suffixes: expected exactly {list(self.channels)}")
+            yield f"files.channel_suffixes: expected exactly {list(self.channels)}"
         if self.floor and self.floor.channel not in self.channels:
-            raise ValueError(f"floor.channel: {self.floor.channel!r} is not a channel")
+            yield f"floor.channel: {self.floor.channel!r} is not a channel"
         if self.floor and self.floor.region not in self.regions:
-            raise ValueError(f"floor.region: {self.floor.region!r} is not a region")
-        return self
+            yield f"floor.region: {self.floor.region!r} is not a region"
 
     @property
     def foreground_labels(self) -> tuple[int, ...]:

@@ -3,10 +3,13 @@
 A message holds one JSON body and, where weights travel, a few flat buffers with their index.
 """
 
+import io
 import json
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
 
 from common.axes import Weights
 from common.codec import canonical_json, decode
@@ -15,6 +18,7 @@ from common.packing import Packed, TensorEntry, pack, unpack
 
 T = TypeVar("T")
 BODY, INDEX, WEIGHTS = "body", "index", "weights"
+NUMPY, NPY_MAGIC = "numpy.ndarray", b"\x93NUMPY"  # Flower's name, and numpy's, of the format
 
 
 def to_content(body: object, weights: Weights | None = None) -> RecordDict:
@@ -47,7 +51,7 @@ def weights_of(content: RecordDict) -> Weights:
     if WEIGHTS not in content.array_records:
         raise MessageError("message: expected weights, found none")
     arrays = content.array_records[WEIGHTS]
-    return unpack(Packed(index, {dtype: array.numpy() for dtype, array in arrays.items()}))
+    return unpack(Packed(index, {dtype: _buffer(array) for dtype, array in arrays.items()}))
 
 
 def n_bytes(content: RecordDict) -> int:
@@ -56,9 +60,20 @@ def n_bytes(content: RecordDict) -> int:
     return arrays + sum(record.count_bytes() for record in content.config_records.values())
 
 
+def _buffer(array: Array) -> NDArray[Any]:
+    """Read one buffer; whatever is wrong with foreign bytes is a `MessageError`."""
+    if array.stype != NUMPY or not array.data.startswith(NPY_MAGIC):
+        raise MessageError(f"weights: expected a buffer of type {NUMPY}, found {array.stype!r}")
+    try:
+        buffer = np.load(io.BytesIO(array.data), allow_pickle=False)
+    except (EOFError, TypeError, ValueError, MemoryError) as error:
+        raise MessageError(f"weights: damaged buffer: {type(error).__name__}") from None
+    return np.asarray(buffer)
+
+
 def _decode(cls: type[T], content: RecordDict, part: str) -> T:
     try:
         text = content.config_records[part]["json"]
         return decode(cls, json.loads(text), source=part)  # type: ignore[arg-type]
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, ConfigError) as error:
         raise MessageError(f"message: {part} does not fit {cls}: {error}") from None

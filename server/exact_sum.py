@@ -6,7 +6,7 @@ and integers are added, which is associative and commutative. It streams: two 64
 parameter, however many sites there are.
 
 Laws: fold order is irrelevant; folding parts and merging equals folding all; the mean of one
-update is that update.
+update is that update (exactly for magnitudes from 2**-57, to 2**-81 below; -0.0 becomes 0.0).
 """
 
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from common.axes import Weights
 COARSE_BITS = 24  # coarse grid 2**-24: holds |n * w| below 2**38
 FINE_BITS = 80  # fine grid 2**-80: exact for every float32 above 2**-56 in magnitude
 CARRY_BITS = FINE_BITS - COARSE_BITS
+HALF_CARRY = 1 << (CARRY_BITS - 1)
 MAX_WEIGHT = 2.0**20  # of an accepted update; with at most 2**17 cases below the coarse limit
 MAX_CASES = 2**17
 
@@ -69,6 +70,6 @@ def _value(total: ExactSum, name: str) -> NDArray[np.float64]:
 def _add(total: ExactSum, name: str, coarse: NDArray[np.int64], fine: NDArray[np.int64]) -> None:
     """Add and carry, so that the pair of integers of a sum is unique and never overflows."""
     fine = fine + total.fine.get(name, np.int64(0))
-    carry = fine >> CARRY_BITS
+    carry = (fine + HALF_CARRY) >> CARRY_BITS  # to the nearest: a small sum keeps few digits
     total.fine[name] = fine - (carry << CARRY_BITS)
     total.coarse[name] = total.coarse.get(name, np.int64(0)) + coarse + carry

@@ -12,6 +12,7 @@ from common.plan import Plan
 from common.planner import plan as make_plan
 from common.task import Task
 from server.events import EventLog, Note, PlanMade, SiteJoined
+from server.exact_sum import MAX_CASES
 from server.run_folder import RunFolder
 from server.sites import Answers, Failure, Reply, Sites
 
@@ -50,6 +51,9 @@ def join(sites: Sites, config: RunConfig, task: Task, folder: RunFolder, log: Ev
         raise FederationError(
             f"training sites: expected at least {federation.min_sites}, found {len(training)}"
         )
+    n_cases = sum(value.fingerprint.n_cases for value in training.values())
+    if n_cases > MAX_CASES:
+        raise FederationError(f"training cases: expected at most {MAX_CASES}, found {n_cases}")
     for name, value in measured.items():
         role = "held-out" if name in held_out else "training"
         log.append(SiteJoined(site=name, role=role, n_cases=value.fingerprint.n_cases))

@@ -111,7 +111,8 @@ def _good_updates(
             continue
         sent = strategy.weights_for(state, answer.site)
         try:
-            weights = check_update(answer, task, sent)
+            declared = run.cohort.training[answer.site].fingerprint.n_cases
+            weights = check_update(answer, task, sent, declared)
         except MessageError as error:
             failure = Failure(answer.site, "message", str(error))
             _report_failure(run, task.method, task.round, failure)

@@ -15,7 +15,7 @@ from server.joining import agree, join
 from server.rounds import Experiment, train_method
 from server.run_folder import RunFolder
 from server.sites import Sites
-from server.testing import measure_floor, rank, test_method
+from server.testing import measure_floor, rank, score_method
 
 
 def run(
@@ -49,7 +49,7 @@ def run(
 
     for method in config.federation.methods:
         strategy, state = train_method(experiment, method)
-        test_method(experiment, strategy, state)
+        score_method(experiment, strategy, state)
     measure_floor(experiment)
     rank(experiment, config.federation.methods)
 

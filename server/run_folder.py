@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, load_file, save
 
 from common.axes import Weights
 from common.errors import ConfigError
-from common.files import write_atomically
+from common.files import keep_recent, write_atomically
 
 CHECKPOINTS_KEPT = 2
 
@@ -82,18 +83,18 @@ class RunFolder:
 def save_checkpoint(folder: Path, round_: int, state: Mapping[str, Weights]) -> None:
     """Write the state after a round, whole or not at all; keep the last two."""
     flat = {
-        f"{group}/{name}": tensor
+        f"{group}/{name}": np.asarray(tensor, order="C")  # safetensors mixes up other layouts
         for group, weights in state.items()
         for name, tensor in weights.items()
     }
-    write_atomically(folder / f"round-{round_:04d}.safetensors", save(flat))
-    for old in sorted(folder.glob("round-*.safetensors"))[:-CHECKPOINTS_KEPT]:
-        old.unlink(missing_ok=True)
+    path = folder / f"round-{round_:04d}.safetensors"
+    write_atomically(path, save(flat))
+    keep_recent(path, CHECKPOINTS_KEPT)
 
 
 def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Weights]] | None:
     """Return (round, state) of the newest readable checkpoint, or None."""
-    for path in sorted(folder.glob("round-*.safetensors"), reverse=True):
+    for path in sorted(folder.glob("round-*.safetensors"), key=_round_of, reverse=True):
         try:
             flat = load(path.read_bytes())
         except SafetensorError:
@@ -102,13 +103,18 @@ def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Weights]] | None:
         for key, tensor in flat.items():
             group, name = key.split("/", 1)
             state.setdefault(group, {})[name] = tensor
-        return int(path.stem.removeprefix("round-")), state
+        return _round_of(path), state
     return None
+
+
+def _round_of(path: Path) -> int:
+    return int(path.stem.removeprefix("round-"))
 
 
 def save_model(path: Path, weights: Weights) -> None:
     """Write a model's weights, whole or not at all."""
-    write_atomically(path, save(weights))
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in weights.items()}
+    write_atomically(path, save(contiguous))
 
 
 def load_model(path: Path) -> Weights:

@@ -1,13 +1,12 @@
 """After training: test the final models on held-out sites, measure the floor, rank the methods."""
 
-import base64
 from collections.abc import Sequence
 
 import numpy as np
 
 from common.axes import Weights
 from common.codec import write_json
-from common.errors import FederationError
+from common.errors import FederationError, MessageError
 from common.files import write_atomically
 from common.messages import FloorTask, Tested, TestTask
 from common.metrics import BRATS_RULES, RegionScore
@@ -18,9 +17,10 @@ from server.rounds import Experiment
 from server.run_folder import save_model
 from server.sites import Failure, Reply
 from server.strategies import State, Strategy
+from server.validation import check_tested, png_of
 
 
-def test_method(run: Experiment, strategy: Strategy, state: State) -> None:
+def score_method(run: Experiment, strategy: Strategy, state: State) -> None:
     """Test a method's final model, or models, on every held-out site and keep the scores.
 
     A method with one model per site scores the mean over its models of every case's metric: what
@@ -36,8 +36,8 @@ def test_method(run: Experiment, strategy: Strategy, state: State) -> None:
         label = f"{strategy.name}@{owner}" if owner else strategy.name
         for reply in _test(run, label, weights, pictures=not owner):
             tables[reply.site].append(_table(reply.value))
-            _keep(run, label, reply.site, _table(reply.value), reply.value.note)
             _keep_pictures(run, label, reply)
+            _keep(run, label, reply.site, _table(reply.value), reply.value.note)
     if "" not in models:
         for site, of_models in tables.items():
             _keep(run, strategy.name, site, mean_table(of_models), f"mean of {len(models)} models")
@@ -102,12 +102,27 @@ def _test(run: Experiment, label: str, weights: Weights, *, pictures: bool) -> l
         pictures=pictures and run.config.evaluation.pictures,
     )
     tasks = dict.fromkeys(run.cohort.held_out, (task, weights))
-    answers = list(run.sites.test(tasks, run.config.federation.round_timeout_s))
+    answers = [
+        _checked(run, answer)
+        for answer in run.sites.test(tasks, run.config.federation.round_timeout_s)
+    ]
     failures = [answer for answer in answers if isinstance(answer, Failure)]
     if failures:
         lines = [f"{f.site} could not test {label}: {f.code} ({f.reason})" for f in failures]
         raise FederationError("\n".join(lines))
     return [answer for answer in answers if isinstance(answer, Reply)]
+
+
+def _checked(run: Experiment, answer: Reply[Tested] | Failure) -> Reply[Tested] | Failure:
+    """Turn an answer that does not fit into a failure, before any of it is used."""
+    if isinstance(answer, Failure):
+        return answer
+    declared = run.cohort.held_out[answer.site].fingerprint.n_cases
+    try:
+        check_tested(answer.value, tuple(run.task.regions), declared)
+    except MessageError as error:
+        return Failure(answer.site, "message", str(error))
+    return answer
 
 
 def _table(tested: Tested) -> ScoreTable:
@@ -124,15 +139,16 @@ def _table(tested: Tested) -> ScoreTable:
 
 
 def _keep(run: Experiment, label: str, site: str, table: ScoreTable, note: str) -> None:
+    """Log first, then write: scores that lie on the disk are never tested again."""
+    run.log.append(HeldOutScored(method=label, site=site, n_cases=len(table), note=note))
     definition = definition_of(run.task.name, run.config.evaluation.hd95, BRATS_RULES)
     write_scores(run.folder.scores(label, site), table, definition)
-    run.log.append(HeldOutScored(method=label, site=site, n_cases=len(table), note=note))
 
 
 def _keep_pictures(run: Experiment, label: str, reply: Reply[Tested]) -> None:
     for picture in reply.value.pictures:
         path = run.folder.picture(label, reply.site, picture.kind)
-        write_atomically(path, base64.b64decode(picture.png_base64, validate=True))
+        write_atomically(path, png_of(picture))
         run.log.append(
             PictureReleased(
                 method=label,
