@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -138,9 +139,14 @@ def _explain(cls: type[Any], defect: ErrorDetails) -> str:
         return f"{prefix}missing"
     if defect["type"] == "value_error":  # our own words
         return prefix + defect["msg"].removeprefix("Value error, ")
-    message = defect["msg"].removeprefix("Input should be ")
-    expected = "" if message == defect["msg"] else "expected "
-    return f"{prefix}{expected}{message}, found {defect['input']!r}"
+    return f"{prefix}expected {_expectation(defect['msg'])}, found {defect['input']!r}"
+
+
+def _expectation(message: str) -> str:
+    """Turn pydantic's sentence into what is expected, without the type's name."""
+    text = re.sub(r"^(Input should be|\w+ should have|\w+ should) ", "", message)
+    text = re.sub(r" after validation, not \d+$", "", text)
+    return text.replace("match pattern", "text of the pattern")
 
 
 def _field_names(cls: Any, path: tuple[int | str, ...]) -> list[str]:
