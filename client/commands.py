@@ -37,7 +37,7 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(encode(found), indent=1))
     if found.defects:
-        summary = f"{data}: {len(found.defects)} defects in {found.n_cases} cases"
+        summary = f"{data}: defects: {len(found.defects)}, in a data set of {found.n_cases} cases"
         raise DataError(summary, () if as_json else found.defects)
     if not as_json:
         typer.echo(f"{data}: {found.n_cases} cases of task {chosen.name}, no defects")

@@ -9,6 +9,8 @@ from common.config import Precision
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # torch's names on x86 and Arm
+
 
 @dataclass(frozen=True)
 class Device:
@@ -60,7 +62,8 @@ def choose_device(precision: Precision) -> Device:
     if cuda:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return Device(device, torch.bfloat16 if native else torch.float16)
-    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 - the only query there is
+    capabilities = torch.cpu.get_capabilities()
+    native = any(capabilities.get(name) for name in NATIVE_BFLOAT16)
     return Device(device, torch.bfloat16 if native else torch.float32)
 
 

@@ -51,7 +51,7 @@ def simulate(
     """
     found = inspect_folder(study.data, study.task, progress=progress)
     if found.defects:
-        raise DataError(f"{study.data}: {len(found.defects)} defects", found.defects)
+        raise DataError(f"{study.data}: defects: {len(found.defects)}", found.defects)
     partition = partition_of(study, tuple(case.name for case in found.cases))
     check_roles(study.config, partition)
     site_files = write_sites(study, partition, folder)
