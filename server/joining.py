@@ -1,6 +1,6 @@
 """Before the first round: who is there, what do they have, and one plan that all agree on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from common.codec import write_json
@@ -83,7 +83,7 @@ def agree(
     terms = PrepareTask(
         run=folder.name,
         task=task,
-        config=config,
+        config=replace(config, task=task.name, simulation=None),  # no paths of this machine
         fingerprint=fingerprint,
         plan_hash=plan.hash,
     )

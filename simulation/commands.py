@@ -13,7 +13,6 @@ from common.console import progress, say
 from common.errors import ConfigError, FederationError
 
 if TYPE_CHECKING:
-    from common.config import RunConfig
     from server.events import Event
     from server.run_folder import RunFolder
 
@@ -54,32 +53,20 @@ def simulate(
     _simulate(config, data, _run_folder(out, config.stem, resume=resume))
 
 
-def _simulate(config_path: Path, data: Path | None, folder: "RunFolder") -> None:
-    from client.guess import task_of
-    from common.codec import read_toml
-    from common.config import RunConfig
+def _simulate(config: Path, data: Path | None, folder: "RunFolder") -> None:
     from server.events import EventLog
     from server.report import write_report
-    from simulation.simulate import Study, simulate
+    from simulation.simulate import load_study, simulate
 
-    config = read_toml(RunConfig, config_path)
-    base = config_path.resolve().parent
-    chosen = data or _configured_data(config, base)
-    task = str(base / config.task) if config.task.endswith(".toml") else config.task
-    study = Study(config, task_of(chosen, task), chosen, base)
+    study = load_study(config, data)
+    log = EventLog(folder.events, _watcher(study.config.federation.rounds))
     try:
         with progress("inspect") as tell:
-            simulate(study, folder, EventLog(folder.events, _watcher(config)), tell)
+            simulate(study, folder, log, tell)
     except FederationError as error:
         logs = folder.path / "sites" / "<site>" / "state" / "site.log"
         raise FederationError(f"{error}\nthe sites' own logs: {logs}") from error
     typer.echo(f"report: {write_report(folder.path)}")
-
-
-def _configured_data(config: "RunConfig", base: Path) -> Path:
-    if config.simulation is None or config.simulation.data is None:
-        raise ConfigError("--data: expected the data folder, here or as simulation.data")
-    return base / config.simulation.data
 
 
 def _run_folder(out: Path | None, name: str, *, resume: bool) -> "RunFolder":
@@ -95,12 +82,11 @@ def _run_folder(out: Path | None, name: str, *, resume: bool) -> "RunFolder":
     return folder
 
 
-def _watcher(config: "RunConfig") -> Callable[["Event"], None]:
+def _watcher(n_rounds: int) -> Callable[["Event"], None]:
     from server.event_lines import line_of
 
     def watch(event: "Event") -> None:
-        line = line_of(event, config.federation.rounds)
-        if line:
+        if line := line_of(event, n_rounds):
             say(line)
 
     return watch

@@ -4,14 +4,15 @@ Nothing here trains, aggregates or scores: the sites run the same ClientApp as a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.app import app
 from client.device import choose_device, describe
+from client.guess import task_of
 from client.inspection import inspect_folder
 from client.site import Policy, SiteConfig
-from common.codec import write_toml
+from common.codec import read_toml, write_toml
 from common.config import RunConfig, Simulation
 from common.errors import ConfigError, DataError
 from common.task import Task
@@ -30,11 +31,33 @@ class Study:
     """What a simulation starts from."""
 
     config: RunConfig
+    """With whole paths, so that the copy in the run directory can be run again."""
     task: Task
     data: Path
     """Folder with the data set."""
-    base: Path
-    """Folder that relative paths in the configuration refer to."""
+
+
+def load_study(path: Path, data: Path | None) -> Study:
+    """Read a configuration; its relative paths refer to its own folder.
+
+    Args:
+        path: of the configuration.
+        data: folder with the data set; None takes the configuration's.
+
+    Raises:
+        ConfigError: for a malformed configuration, an unknown task, or no data folder.
+    """
+    config, base = read_toml(RunConfig, path), path.resolve().parent
+    wanted = config.simulation
+    if wanted is None:
+        raise ConfigError(f"{path}: simulation: missing; it says how the data becomes sites")
+    if data is None and wanted.data is None:
+        raise ConfigError("--data: expected the data folder, here or as simulation.data")
+    folder = data.resolve() if data is not None else base / str(wanted.data)
+    csv = str(base / wanted.csv) if wanted.csv is not None else None
+    task = str(base / config.task) if config.task.endswith(".toml") else config.task
+    simulation = replace(wanted, csv=csv, data=str(folder))
+    return Study(replace(config, task=task, simulation=simulation), task_of(folder, task), folder)
 
 
 def simulate(
@@ -115,7 +138,7 @@ def write_sites(study: Study, partition: Partition, folder: RunFolder) -> list[P
 def _partition(wanted: Simulation, study: Study, cases: tuple[str, ...]) -> Partition:
     seed = study.config.federation.seed
     if wanted.csv is not None:
-        return from_csv(study.base / wanted.csv)
+        return from_csv(Path(wanted.csv))
     if wanted.sizes is not None:
         return by_sizes(cases, wanted.sizes, seed)
     if wanted.dirichlet is not None:

@@ -14,16 +14,16 @@ FLIPPED = "phantom_0001"
 
 @pytest.fixture(scope="module")
 def trained(tiny_study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from client.guess import task_of
     from server.events import EventLog
     from server.run_folder import RunFolder
-    from simulation.simulate import Study, simulate
+    from simulation.simulate import load_study, simulate
 
-    folder = RunFolder(tmp_path_factory.mktemp("trained") / "run")
+    home = tmp_path_factory.mktemp("trained")
     config = tiny_study.config_with(simulation=Simulation(csv="partition.csv"))
-    study = Study(config, task_of(tiny_study.data, None), tiny_study.data, tiny_study.data)
+    write_toml(tiny_study.data / "predict.toml", config)
+    study = load_study(tiny_study.data / "predict.toml", tiny_study.data)
+    folder = RunFolder(home / "run")
     simulate(study, folder, EventLog(folder.events))
-    write_toml(folder.config, config)
     return folder.path
 
 
