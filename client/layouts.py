@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.case import Case, DatasetDescription, Layout
-from common.errors import ConfigError, DataError, Defect
+from common.errors import DataError, Defect
 from common.task import Files, Task
 
 ENDINGS = (".nii.gz", ".nii")
@@ -126,11 +126,6 @@ def _brats(folder: Path, task: Task) -> list[_Candidate]:
     """List one candidate per subfolder; a task that names no files has none."""
     if task.files is None:
         return []
-    if missing := set(task.channels) - set(task.files.channel_suffixes):
-        raise ConfigError(
-            f"task {task.name}: files.channel_suffixes: expected an entry for every channel, "
-            f"found none for {', '.join(sorted(missing))}"
-        )
     return [_brats_case(path, task.channels, task.files) for path in _subfolders(folder)]
 
 

@@ -7,6 +7,7 @@ from common.batchnorm import local_names
 from common.codec import read_json, read_toml, record, write_json
 from common.config import SiteName
 from common.errors import MessageError, PolicyError
+from common.files import make_folder
 from common.messages import PrepareTask
 from common.network import UNet, build_network
 from common.plan import Configuration, Plan
@@ -112,7 +113,7 @@ def site_log(site: SiteConfig) -> logging.Logger:
     """Return the site's own log file; errors in full are written there and only there."""
     logger = logging.getLogger(f"consilium.site {site.state}")  # two runs may share a process
     if not logger.handlers:
-        site.state_folder.mkdir(parents=True, exist_ok=True)
+        make_folder(site.state_folder)
         handler = logging.FileHandler(site.state_folder / "site.log", delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)

@@ -56,7 +56,9 @@ def decode(cls: type[T], data: object, *, source: str) -> T:
 
 def encode(value: object) -> Any:
     """Return nested dicts, lists, strings and numbers; keys whose value is None are left out."""
-    return _without_none(TypeAdapter(type(value)).dump_python(value, mode="json"))
+    # Outside records nothing has refused NaN yet; kept as it is, the JSON writers refuse it.
+    config = None if dataclasses.is_dataclass(value) else ConfigDict(ser_json_inf_nan="constants")
+    return _without_none(TypeAdapter(type(value), config=config).dump_python(value, mode="json"))
 
 
 def canonical_json(value: object) -> bytes:

@@ -7,6 +7,24 @@ from pathlib import Path
 from common.errors import DiskError
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents.
+
+    Raises:
+        DiskError: when that is not possible.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"{path}: cannot be made: {error.strerror}") from None
+
+
+def round_of(path: Path) -> int | None:
+    """Return the number in a file name ``round-<number>.<ending>``; None for other names."""
+    number = path.stem.removeprefix("round-")
+    return int(number) if number.isdecimal() else None
+
+
 def keep_recent(path: Path, n_rounds: int) -> None:
     """Delete the files of all rounds but the one of `path` and those just before it.
 
@@ -16,9 +34,12 @@ def keep_recent(path: Path, n_rounds: int) -> None:
         path: named ``round-<number>`` with any ending.
         n_rounds: how many to keep, counted from `path` backwards.
     """
-    newest = int(path.stem.removeprefix("round-"))
+    newest = round_of(path)
+    if newest is None:
+        raise ValueError(f"{path}: expected a name like round-0001")
     for other in path.parent.glob(f"round-*{path.suffix}"):
-        if not newest - n_rounds < int(other.stem.removeprefix("round-")) <= newest:
+        number = round_of(other)
+        if number is not None and not newest - n_rounds < number <= newest:
             other.unlink(missing_ok=True)
 
 

@@ -10,7 +10,7 @@ from safetensors.numpy import load, load_file, save
 
 from common.axes import Weights
 from common.errors import ConfigError
-from common.files import keep_recent, write_atomically
+from common.files import keep_recent, round_of, write_atomically
 
 CHECKPOINTS_KEPT = 2
 
@@ -94,7 +94,8 @@ def save_checkpoint(folder: Path, round_: int, state: Mapping[str, Weights]) -> 
 
 def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Weights]] | None:
     """Return (round, state) of the newest readable checkpoint, or None."""
-    for path in sorted(folder.glob("round-*.safetensors"), key=_round_of, reverse=True):
+    numbered = [(round_of(path), path) for path in folder.glob("round-*.safetensors")]
+    for round_, path in sorted((n, path) for n, path in numbered if n is not None)[::-1]:
         try:
             flat = load(path.read_bytes())
         except SafetensorError:
@@ -103,12 +104,8 @@ def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Weights]] | None:
         for key, tensor in flat.items():
             group, name = key.split("/", 1)
             state.setdefault(group, {})[name] = tensor
-        return _round_of(path), state
+        return round_, state
     return None
-
-
-def _round_of(path: Path) -> int:
-    return int(path.stem.removeprefix("round-"))
 
 
 def save_model(path: Path, weights: Weights) -> None:

@@ -4,7 +4,6 @@ Counting a site's cases before its weights are known to be good biases the mean 
 """
 
 import base64
-import binascii
 from collections.abc import Collection
 
 import numpy as np
@@ -15,6 +14,7 @@ from common.messages import Picture, Tested, TrainTask, Update
 from server.exact_sum import MAX_WEIGHT
 from server.sites import Reply
 
+MAX_NOTE = 1000  # letters of the sentence about batch norm
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
@@ -74,7 +74,12 @@ def check_tested(tested: Tested, regions: Collection[str], n_released: int) -> N
         fractions = (score.dice, score.sensitivity, score.specificity)
         if not all(0 <= value <= 1 for value in fractions) or score.hd95 < 0:
             raise MessageError(f"scores: case {score.case}, {score.region}: out of range")
+    kinds = [picture.kind for picture in tested.pictures]
+    if len(set(kinds)) != len(kinds) or len(tested.note) > MAX_NOTE:
+        raise MessageError(f"expected every kind of picture once and at most {MAX_NOTE} letters")
     for picture in tested.pictures:
+        if not 0 <= picture.dice <= 1:
+            raise MessageError(f"picture {picture.kind!r}: Dice out of range")
         if not png_of(picture).startswith(PNG_MAGIC):
             raise MessageError(f"picture {picture.kind!r}: expected PNG")
 
@@ -83,7 +88,7 @@ def png_of(picture: Picture) -> bytes:
     """Return the bytes of a picture; a `MessageError` when they are not base64."""
     try:
         return base64.b64decode(picture.png_base64, validate=True)
-    except binascii.Error:
+    except ValueError:  # of base64, or letters outside ASCII
         raise MessageError(f"picture {picture.kind!r}: expected base64") from None
 
 

@@ -23,7 +23,7 @@ from client.cache import (
 )
 from client.nifti import grid_of, write_image, write_labels
 from common.case import Case
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError, DataError, DiskError
 from common.plan import Configuration, Normalization, Plan, sealed
 from common.task import Task
 
@@ -227,10 +227,10 @@ def test_a_preparation_that_is_killed_leaves_whole_entries_only(tmp_path: Path) 
 
 
 def test_too_little_space_is_said_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cache: the cache needs 1048576\.0 GiB, .* GiB free"):
+    with pytest.raises(DiskError, match=r"cache: the cache needs 1048576\.0 GiB, .* GiB free"):
         check_space(tmp_path / "cache", 2**50)
     huge = replace(CONFIGURATION, median_shape=(1e6, 1e6, 1e6))
-    with pytest.raises(ConfigError, match="the cache needs"):
+    with pytest.raises(DiskError, match="the cache needs"):
         prepare_dataset([case_in(tmp_path, "p1")], TASK, PLAN, huge, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
@@ -250,7 +250,7 @@ def test_what_a_killed_process_left_a_day_ago_is_removed(tmp_path: Path) -> None
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(DiskError, match="cannot be written"):
         prepared([case_in(tmp_path, "p1")], tmp_path / "cache")
 
 

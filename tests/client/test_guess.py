@@ -123,8 +123,7 @@ def test_a_file_that_is_no_json_is_the_users_mistake(tmp_path: Path) -> None:
         task_of(tmp_path, None)
 
 
-@pytest.mark.xfail(strict=True, reason="the later of two labels of one name wins in silence")
 def test_two_labels_of_one_name_are_refused(tmp_path: Path) -> None:
     labels = {"0": "background", "1": "tumour", "2": "tumour"}
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="ValueError: two labels of one name"):
         task_of(folder(tmp_path, {**DECATHLON, "labels": labels}), None)

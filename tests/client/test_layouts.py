@@ -1,14 +1,14 @@
 """Finding cases in folders; the files are empty because no layout opens an image."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from client.layouts import describe, find_cases
+from common.codec import encode
 from common.errors import ConfigError, DataError
-from common.task import load_task
+from common.task import load_task, parse_task
 
 BRATS = load_task("brats-2021")
 HIPPOCAMPUS = load_task("hippocampus")
@@ -259,11 +259,12 @@ def test_complete_cases_are_found_beside_incomplete_ones(tmp_path):
     assert {defect.case for defect in findings.defects} == {"a"}
 
 
-def test_a_task_that_names_the_files_of_some_channels_only_is_a_mistake(tmp_path):
-    make_brats(tmp_path, "a")
-    files = replace(BRATS.files, channel_suffixes={"t1": ("_t1",)})
-    with pytest.raises(ConfigError, match="expected an entry for every channel, found none for "):
-        describe(tmp_path, replace(BRATS, files=files))
+def test_a_task_that_names_the_files_of_some_channels_only_is_a_mistake():
+    plain = encode(BRATS)
+    plain["files"]["channel_suffixes"] = {"t1": ["_t1"]}
+    expected = r"files\.channel_suffixes: expected exactly \['t1', 't1ce', 't2', 'flair'\]"
+    with pytest.raises(ConfigError, match=expected):
+        parse_task(plain)
 
 
 @pytest.mark.real_data

@@ -1,7 +1,10 @@
 """A site's batch-norm statistics: estimated by hand-checked averages, kept, and never replaced."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,17 +12,24 @@ import torch
 from torch import nn
 
 from client.device import Device
-from client.site import Policy, SiteConfig
+from client.site import Agreement, Policy, SiteConfig
 from client.statistics import (
     calibrate,
+    calibrate_on,
     load_local,
     random_patches,
     save_local,
     statistics_file,
 )
+from common.axes import Image, Weights
 from common.batchnorm import local_names
+from common.config import RunConfig
 from common.errors import ConsiliumError, MessageError
-from common.network import weights_of
+from common.fingerprint import empty
+from common.messages import PrepareTask
+from common.network import initial_weights, load_weights, weights_of
+from common.plan import Configuration, Normalization, Plan
+from common.task import load_task
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
@@ -105,6 +115,93 @@ def test_a_network_without_batch_norm_needs_no_batch() -> None:
     assert calibrate(network, [batch(0, 2)], CPU) == 0
     after = weights_of(network)
     assert all(np.array_equal(after[name], before[name]) for name in after)
+
+
+# Which cases it reads
+
+
+@pytest.fixture
+def config(tiny_study: Any) -> RunConfig:
+    found: RunConfig = tiny_study.config
+    return found
+
+
+def agreement(config: RunConfig) -> Agreement:
+    task = load_task(config.task)
+    plan = Plan(
+        schema=1,
+        hash="0",
+        rules="paper",
+        channels=task.channels,
+        transpose=(0, 1, 2),
+        normalization=tuple(Normalization(channel=c, scheme="z-score") for c in task.channels),
+        configurations={
+            "3d_fullres": Configuration(
+                spacing_mm=(1.0, 1.0, 1.0),
+                median_shape=(8.0, 8.0, 8.0),
+                patch_size=(8, 8, 8),
+                batch_size=2,
+                strides=((2, 2, 2),),
+                kernel_sizes=((3, 3, 3), (3, 3, 3)),
+                features_per_stage=(2, 2),
+                batch_dice=False,
+            )
+        },
+    )
+    terms = PrepareTask(
+        run="r", task=task, config=config, fingerprint=empty(task), plan_hash=plan.hash
+    )
+    return Agreement(terms=terms, plan=plan)
+
+
+def calibrated_on(terms: Agreement, n_cases: int, name: str = "a") -> tuple[list[int], Weights]:
+    """Return which of a site's cases were read, in order, and the network after it."""
+    read: list[int] = []
+
+    def image(case: int) -> Image:
+        read.append(case)
+        return np.random.default_rng(case).standard_normal((4, 9, 8, 8)).astype(np.float32)
+
+    network = terms.network()
+    load_weights(network, initial_weights(network, 1))
+    images = [partial(image, case) for case in range(n_cases)]
+    assert calibrate_on(images, name, terms, network, CPU) == (
+        "batch-norm statistics estimated on 2 batches of this site's own images, "
+        "without their labels"
+    )
+    return read, weights_of(network)
+
+
+def test_at_most_sixteen_cases_are_read_each_once_in_their_order(config: RunConfig) -> None:
+    read, _ = calibrated_on(agreement(config), 40)
+    assert len(set(read)) == len(read) == 16
+    assert read == sorted(read)
+    assert read != list(range(16))  # drawn from all of them
+
+
+@pytest.mark.parametrize("n_cases", [1, 5, 16])
+def test_a_small_site_reads_all_its_cases(config: RunConfig, n_cases: int) -> None:
+    assert calibrated_on(agreement(config), n_cases)[0] == list(range(n_cases))
+
+
+def test_the_draw_is_the_same_every_time_and_another_one_at_another_site(
+    config: RunConfig,
+) -> None:
+    terms = agreement(config)
+    (one, first), (again, second) = calibrated_on(terms, 40), calibrated_on(terms, 40)
+    assert one == again
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+    assert calibrated_on(terms, 40, name="b")[0] != one
+
+
+def test_without_batch_norm_no_case_is_read(config: RunConfig) -> None:
+    def unread() -> Image:
+        raise AssertionError("an image was read")
+
+    terms = agreement(replace(config, model=replace(config.model, norm="instance")))
+    assert calibrate_on([unread], "a", terms, terms.network(), CPU) == (
+        "no running statistics: the network has no batch norm"
+    )
 
 
 # Patches for it
@@ -212,18 +309,10 @@ def test_a_round_that_is_asked_for_again_still_has_the_one_before(tmp_path: Path
     assert kept(tmp_path, 1, 2, 3, 3) == ["round-0002.safetensors", "round-0003.safetensors"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="files of later rounds, left by an earlier run of the same name, make save_local "
-    "delete what it has just written: the next round fails",
-)
 def test_a_run_that_starts_again_keeps_its_own_rounds(tmp_path: Path) -> None:
     kept(tmp_path, 8, 9)
-    assert "round-0001.safetensors" in kept(tmp_path, 1)
+    assert kept(tmp_path, 1) == ["round-0001.safetensors"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="names are sorted as text: round-10000 is deleted as the oldest"
-)
 def test_rounds_beyond_four_digits_are_kept(tmp_path: Path) -> None:
     assert "round-10000.safetensors" in kept(tmp_path, 9998, 9999, 10_000)

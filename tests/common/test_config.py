@@ -218,6 +218,6 @@ def test_a_mistake_in_a_partition_is_named(simulation: dict[str, object], line: 
     assert f"run.toml: {line}" in faults(simulation=simulation)
 
 
-@pytest.mark.xfail(strict=True, reason="a held-out site may be listed twice; the run then waits")
 def test_a_held_out_site_is_listed_once() -> None:
-    faults(federation__held_out=["site-5", "site-5"])
+    (line,) = faults(federation__held_out=["site-5", "site-5"])
+    assert line == "run.toml: federation.held_out: expected every site once"

@@ -1,4 +1,4 @@
-"""A file is replaced whole or stays as it was; nothing is left lying about."""
+"""A file is replaced whole or stays as it was; old rounds go, nothing else is left about."""
 
 import resource
 import stat
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError
-from common.files import write_atomically
+from common.errors import ConfigError, DiskError
+from common.files import keep_recent, write_atomically
 
 
 @pytest.fixture
@@ -39,20 +39,60 @@ def test_others_may_read_a_file(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     write_atomically(tmp_path / "file", b"old")
-    with pytest.raises(ConfigError, match="file: cannot be written: File too large"):
+    with pytest.raises(DiskError, match="file: cannot be written: File too large"):
         write_atomically(tmp_path / "file", b"a content of more than ten bytes")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"old")]
 
 
 def test_a_file_where_a_folder_is_expected_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(DiskError, match="cannot be written"):
         write_atomically(tmp_path / "file" / "below", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
 def test_a_folder_where_the_file_should_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file" / "below").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(DiskError, match="cannot be written"):
         write_atomically(tmp_path / "file", b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_is_the_users_to_mend_and_ends_with_the_code_of_a_mistake() -> None:
+    assert issubclass(DiskError, ConfigError)
+    assert DiskError.exit_code == 2
+
+
+def left(folder: Path, newest: str, n_rounds: int, *names: str) -> list[str]:
+    for name in names:
+        (folder / name).touch()
+    keep_recent(folder / newest, n_rounds)
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_newest_rounds_are_kept_counted_backwards(tmp_path: Path) -> None:
+    names = ("round-0001.bin", "round-0002.bin", "round-0003.bin", "round-0004.bin")
+    assert left(tmp_path, "round-0004.bin", 3, *names) == [*names[1:]]
+    assert left(tmp_path, "round-0004.bin", 1) == ["round-0004.bin"]
+
+
+def test_rounds_are_counted_by_number_and_not_by_the_files_that_are_there(tmp_path: Path) -> None:
+    names = ("round-0001.bin", "round-0002.bin", "round-0009.bin")
+    assert left(tmp_path, "round-0009.bin", 2, *names) == ["round-0009.bin"]
+
+
+def test_rounds_of_an_earlier_run_of_the_same_name_are_deleted(tmp_path: Path) -> None:
+    names = ("round-0001.bin", "round-0008.bin", "round-0009.bin")
+    assert left(tmp_path, "round-0001.bin", 2, *names) == ["round-0001.bin"]
+
+
+def test_rounds_beyond_four_digits_are_later_ones(tmp_path: Path) -> None:
+    names = ("round-9998.bin", "round-9999.bin", "round-10000.bin")
+    kept = ["round-10000.bin", "round-9999.bin"]
+    assert left(tmp_path, "round-10000.bin", 2, *names) == kept
+
+
+def test_files_of_another_name_or_ending_are_no_rounds(tmp_path: Path) -> None:
+    others = (".round-0001.bin.abc", "notes.bin", "round-0001.txt")
+    found = left(tmp_path, "round-0005.bin", 2, *others, "round-0001.bin", "round-0005.bin")
+    assert found == [".round-0001.bin.abc", "notes.bin", "round-0001.txt", "round-0005.bin"]

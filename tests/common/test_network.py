@@ -47,6 +47,7 @@ THICK = configuration(
     ((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3)),
     (4, 8, 16, 16),
 )
+FLAT = configuration((), ((3, 3, 3),), (4,))  # of images below 8 voxels: nothing is halved
 SMALL = configuration(((2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3, (4, 8, 16))
 
 
@@ -234,11 +235,29 @@ def test_absent_names_keep_their_value_and_unknown_ones_are_refused() -> None:
         load_weights(built, {"heads.9.bias": np.zeros(3, np.float32)})
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a plan without downsampling, which images below 8 voxels get, gives a network "
-    "without any output",
-)
 def test_a_plan_without_downsampling_still_gives_logits() -> None:
-    plan = configuration((), ((3, 3, 3),), (4,))
-    assert shapes(network(plan).eval(), 6, 6, 6) == [(2, 3, 6, 6, 6)]
+    assert shapes(network(FLAT).eval(), 6, 6, 6) == [(2, 3, 6, 6, 6)]
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_plan_without_downsampling_has_one_stage_in_training_too(deep: bool) -> None:
+    built = build_network(load_task("brats-2021"), FLAT, model(output="labels", deep=deep))
+    assert shapes(built.train(), 5, 6, 7) == [(2, 4, 5, 6, 7)]
+
+
+def test_a_network_without_downsampling_is_two_convolutions_and_a_head() -> None:
+    # 27 * (4*4 + 4*4) + 2 * 4 biases + 2 * 2*4 scale and shift, 3 * 4 + 3 of the head
+    assert n_parameters(network(FLAT)) == 864 + 8 + 16 + 15
+    assert [name for name in weights_of(network(FLAT)) if name.startswith("heads.")] == [
+        "heads.0.weight",
+        "heads.0.bias",
+    ]
+
+
+def test_every_weight_of_a_network_without_downsampling_learns() -> None:
+    built = network(FLAT).train()
+    load_weights(built, initial_weights(built, 1))
+    image = torch.from_numpy(np.random.default_rng(1).standard_normal((2, 4, 6, 6, 6)))
+    (logits,) = built(image.float())
+    logits.square().sum().backward()
+    assert [name for name, weight in built.named_parameters() if weight.grad is None] == []

@@ -14,8 +14,8 @@ from server.exact_sum import MAX_CASES, ExactSum, fold, mean
 # Values whose last bit lies on the fine grid, up to the largest that an update may hold.
 VALUES = st.one_of(
     st.just(0.0),
-    st.floats(2**-50, 2**20, width=32),
-    st.floats(-(2**20), -(2**-50), width=32),
+    st.floats(2**-57, 2**20, width=32),
+    st.floats(-(2**20), -(2**-57), width=32),
 )
 CASES = st.integers(1, 20_000)
 Update = tuple[np.ndarray, int]
@@ -165,26 +165,38 @@ def test_nothing_has_no_mean() -> None:
         mean(ExactSum())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="after the carry, the fine part of a negative sum needs 56 bits, which float64 rounds: "
-    "the docstring promises exactness above 2**-56",
-)
 def test_a_small_negative_weight_returns_itself() -> None:
     weights = tensor(-(1 + 2**-23) * 2.0**-55)
     assert mean_of([(weights, 1)]).tobytes() == weights.tobytes()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="below 2**-56 the law 'the mean of one update is that update' holds to 2**-81 only",
-)
-def test_a_tiny_weight_returns_itself() -> None:
-    weights = tensor(1e-20)
-    assert mean_of([(weights, 1)]).tobytes() == weights.tobytes()
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("n_cases", [1, 3, MAX_CASES])
+def test_the_smallest_weights_that_the_law_promises_return_themselves(
+    sign: int, n_cases: int
+) -> None:
+    smallest = sign * 2.0**-57
+    weights = tensor(smallest, smallest * (1 + 2**-23), smallest * (2 - 2**-23))
+    assert mean_of([(weights, n_cases)]).tobytes() == weights.tobytes()
 
 
-@pytest.mark.xfail(strict=True, reason="a zero loses its sign")
-def test_a_negative_zero_returns_itself() -> None:
-    weights = tensor(-0.0)
-    assert mean_of([(weights, 1)]).tobytes() == weights.tobytes()
+TINY = st.floats(-(2**-57), 2**-57, width=32)
+
+
+@given(arrays(np.float32, 4, elements=TINY), CASES)
+def test_a_tiny_weight_returns_to_the_last_digit_of_the_fine_grid(
+    weights: np.ndarray, n_cases: int
+) -> None:
+    error = np.abs(mean_of([(weights, n_cases)]).astype(np.float64) - weights)
+    assert (error <= 2.0**-81).all()
+
+
+def test_what_is_smaller_than_the_fine_grid_becomes_zero() -> None:
+    assert mean_of([(tensor(2.0**-82, -(2.0**-82), 1e-30), 1)]).tolist() == [0.0, 0.0, 0.0]
+    # more cases move it above the grid: 4 * 2**-82 is one step of 2**-80
+    assert mean_of([(tensor(2.0**-82), 4)]).tolist() == [2.0**-82]
+
+
+def test_a_negative_zero_becomes_a_positive_one() -> None:
+    found = mean_of([(tensor(-0.0, 0.0, -1e-30), 1)])
+    assert found.tobytes() == bytes(12)  # no sign bit

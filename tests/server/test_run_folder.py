@@ -89,11 +89,6 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert_state(found[1], 1.5)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="safetensors writes the bytes as they lie in memory: a tensor that is not contiguous "
-    "comes back with its axes mixed up",
-)
 def test_a_tensor_that_lies_transposed_in_memory_comes_back_the_same(tmp_path: Path) -> None:
     tensor = np.arange(6, dtype=np.float32).reshape(2, 3).T
     save_checkpoint(tmp_path, 1, {"global": {"a": tensor}})
@@ -156,9 +151,6 @@ def test_a_model_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert again["a"].tobytes() == weights["a"].tobytes()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="names are sorted as text: round-10000 comes before round-9999"
-)
 def test_the_newest_checkpoint_is_read_beyond_four_digits(tmp_path: Path) -> None:
     for round_ in (9998, 9999, 10_000):
         save_checkpoint(tmp_path, round_, state(1.0))

@@ -1,7 +1,8 @@
 """Scores of held-out sites: numbered cases in, one table per method out."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,8 @@ ties = "min"
 pictures = true
 """
 REGIONS = ("anterior", "posterior")
+TWELVE = tuple(range(1, 13))
+PNG = "iVBORw0KGgo="  # the first eight bytes of every PNG
 
 
 def score(dice: float, hd95: float, sensitivity: float, specificity: float) -> RegionScore:
@@ -99,11 +102,13 @@ def test_one_model_is_its_own_mean() -> None:
 
 
 class HeldOutSite:
-    """The other side of the wire: scores a model by its only weight, two cases, two regions."""
+    """The other side of the wire: scores a model by its only weight, twelve cases, two regions."""
 
-    def __init__(self, picture: str = "cG5n", *, fails: bool = False) -> None:
-        """Take the picture to release, in base64, and whether the site fails."""
-        self.picture, self.fails = picture, fails
+    def __init__(
+        self, picture: str = PNG, cases: Sequence[int] = TWELVE, *, fails: bool = False
+    ) -> None:
+        """Take the picture to release, in base64, the cases, and whether the site fails."""
+        self.picture, self.cases, self.fails = picture, cases, fails
         self.asked: list[tuple[str, bool]] = []
 
     def test(
@@ -125,7 +130,7 @@ class HeldOutSite:
                     sensitivity=0.5,
                     specificity=0.75,
                 )
-                for case in (1, 12)
+                for case in self.cases
                 for region in REGIONS
             )
             best = messages.Picture(kind="best", dice=dice, png_base64=self.picture)
@@ -156,7 +161,14 @@ def experiment(folder: Path, site: HeldOutSite) -> Experiment:
         },
     )
     run = RunFolder(folder / "run")
-    held_out = {"h": messages.Measured(site="h", fingerprint=empty(task), version="0")}
+    fingerprint = replace(
+        empty(task),
+        n_cases=12,
+        shapes_voxels=({8: 12},) * 3,
+        spacings_ticks=({10_000: 12},) * 3,
+        extents_ticks=({80_000: 12},) * 3,
+    )
+    held_out = {"h": messages.Measured(site="h", fingerprint=fingerprint, version="0")}
     return Experiment(
         config=decode(RunConfig, tomllib.loads(CONFIG), source="test"),
         task=task,
@@ -173,12 +185,15 @@ def weights(value: float) -> Weights:
 
 
 def tried(run: Experiment, method: MethodName, state: State) -> None:
-    testing.test_method(run, build_strategy(method, run.config.federation), state)
+    testing.score_method(run, build_strategy(method, run.config.federation), state)
+
+
+NUMBERS = ("01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12")
 
 
 def table(dice: float) -> ScoreTable:
     row = score(dice, 8 * dice, 0.5, 0.75)
-    return {case: dict.fromkeys(REGIONS, row) for case in ("case-0001", "case-0012")}
+    return {f"case-00{number}": dict.fromkeys(REGIONS, row) for number in NUMBERS}
 
 
 def test_a_shared_model_is_kept_and_scored_by_numbered_case(tmp_path: Path) -> None:
@@ -187,12 +202,13 @@ def test_a_shared_model_is_kept_and_scored_by_numbered_case(tmp_path: Path) -> N
     tried(run, "fedavg", {"global": weights(0.5)})
     assert read_scores(run.folder.scores("fedavg", "h")) == table(0.5)
     assert load_model(run.folder.model("fedavg"))["w"].tolist() == [0.5]
-    assert run.folder.picture("fedavg", "h", "best").read_bytes() == b"png"
+    assert run.folder.picture("fedavg", "h", "best").read_bytes() == b"\x89PNG\r\n\x1a\n"
     assert [event for _, event in read_events(run.folder.events)] == [
-        HeldOutScored(method="fedavg", site="h", n_cases=2, note="n"),
+        # pictures first: once the scores lie there, the site is never asked again
         PictureReleased(
             method="fedavg", site="h", kind="best", dice=0.5, file="pictures/fedavg-h-best.png"
         ),
+        HeldOutScored(method="fedavg", site="h", n_cases=12, note="n"),
     ]
 
 
@@ -222,16 +238,27 @@ def test_a_held_out_site_that_fails_ends_the_run(tmp_path: Path) -> None:
     assert not run.folder.scores("fedavg", "h").exists()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="a picture that is no base64 raises binascii.Error, after the scores were written: "
-    "the run ends in a traceback",
-)
 def test_a_picture_that_cannot_be_read_is_the_sites_fault(tmp_path: Path) -> None:
     run = experiment(tmp_path, HeldOutSite(picture="no base64!"))
-    with pytest.raises(FederationError):
+    with pytest.raises(
+        FederationError, match=r"h could not test fedavg: message \(picture 'best': expected base64"
+    ):
         tried(run, "fedavg", {"global": weights(0.5)})
+    assert not run.folder.scores("fedavg", "h").exists()
+
+
+@pytest.mark.parametrize("cases", [TWELVE[:-1], (*TWELVE, 13), (*TWELVE[:-1], 1), ()])
+def test_nothing_of_a_site_that_scores_other_cases_than_it_declared_is_kept(
+    tmp_path: Path, cases: Sequence[int]
+) -> None:
+    run = experiment(tmp_path, HeldOutSite(cases=cases))
+    expected = "message (scores: expected cases 1 to 12 with anterior, posterior, each once)"
+    with pytest.raises(FederationError) as caught:
+        tried(run, "fedavg", {"global": weights(0.5)})
+    assert str(caught.value) == f"h could not test fedavg: {expected}"
+    assert not run.folder.scores("fedavg", "h").exists()
+    assert not run.folder.picture("fedavg", "h", "best").exists()
+    assert not run.folder.events.exists()
 
 
 def test_methods_are_ranked_on_all_held_out_cases(tmp_path: Path) -> None:

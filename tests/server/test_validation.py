@@ -1,6 +1,8 @@
-"""An update is checked completely before any of it is used."""
+"""An update, or a test, is checked completely before any of it is used."""
 
+import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +14,15 @@ from common.codec import decode
 from common.config import RunConfig
 from common.errors import FederationError, MessageError
 from common.fingerprint import empty
-from common.messages import Measured, TrainTask, Update, Validated
+from common.messages import CaseScore, Measured, Picture, Tested, TrainTask, Update, Validated
 from common.plan import Configuration, Normalization, Plan
 from common.task import Task
 from server.events import EventLog, SiteFailed, SiteTrained, read_events
-from server.joining import Cohort
+from server.joining import Cohort, join
 from server.rounds import Experiment, train_method
 from server.run_folder import RunFolder, latest_checkpoint
 from server.sites import Answers, Failure, Reply
-from server.validation import check_update, update_norm
+from server.validation import check_tested, check_update, png_of, update_norm
 
 TASK = TrainTask(run="r", plan_hash="0", method="fedavg", round=2, proximal_mu=0.0)
 SENT: Weights = {"a": np.zeros((2, 3), np.float32), "b": np.array([1.0], np.float32)}
@@ -45,7 +47,7 @@ def one_bad(value: float) -> np.ndarray:
 
 def test_a_good_update_gives_its_weights() -> None:
     weights = good()
-    assert check_update(reply(weights), TASK, SENT) is weights
+    assert check_update(reply(weights), TASK, SENT, 2**17) is weights
 
 
 @pytest.mark.parametrize(
@@ -71,46 +73,64 @@ def test_a_good_update_gives_its_weights() -> None:
 )
 def test_a_tensor_that_does_not_fit_is_named(bad: np.ndarray, message: str) -> None:
     with pytest.raises(MessageError, match=message):
-        check_update(reply(good(a=bad)), TASK, SENT)
+        check_update(reply(good(a=bad)), TASK, SENT, 2**17)
 
 
 def test_the_largest_magnitude_that_the_sum_can_hold_is_accepted() -> None:
-    check_update(reply(good(a=one_bad(-(2.0**20)))), TASK, SENT)
+    check_update(reply(good(a=one_bad(-(2.0**20)))), TASK, SENT, 2**17)
 
 
 def test_a_missing_tensor_is_named() -> None:
     weights = good()
     del weights["b"]
     with pytest.raises(MessageError, match=r"expected the tensors that were sent.*\['b'\]"):
-        check_update(reply(weights), TASK, SENT)
+        check_update(reply(weights), TASK, SENT, 2**17)
 
 
 def test_an_extra_tensor_is_named() -> None:
     weights = good(running_mean=np.zeros(1, np.float32))
     with pytest.raises(MessageError, match=r"tensors that were sent.*\['running_mean'\]"):
-        check_update(reply(weights), TASK, SENT)
+        check_update(reply(weights), TASK, SENT, 2**17)
 
 
 def test_an_update_without_weights_is_refused() -> None:
     with pytest.raises(MessageError, match="weights: expected, found none"):
-        check_update(reply(None), TASK, SENT)
+        check_update(reply(None), TASK, SENT, 2**17)
 
 
 @pytest.mark.parametrize("n_cases", [0, 2**17 + 1])
 def test_a_number_of_cases_out_of_bounds_is_refused(n_cases: int) -> None:
     with pytest.raises(MessageError, match=f"n_cases: expected 1 to 131072, found {n_cases}"):
-        check_update(reply(good(), n_cases=n_cases), TASK, SENT)
+        check_update(reply(good(), n_cases=n_cases), TASK, SENT, 2**17)
+
+
+@pytest.mark.parametrize("n_cases", [1, 5])
+def test_a_site_may_train_with_all_cases_that_it_declared_or_fewer(n_cases: int) -> None:
+    weights = good()
+    assert check_update(reply(weights, n_cases=n_cases), TASK, SENT, 5) is weights
+
+
+@pytest.mark.parametrize("n_cases", [6, 2**17])
+def test_a_site_that_claims_more_cases_than_it_declared_is_refused(n_cases: int) -> None:
+    with pytest.raises(MessageError, match=f"n_cases: expected 1 to 5, found {n_cases}"):
+        check_update(reply(good(), n_cases=n_cases), TASK, SENT, 5)
+
+
+@pytest.mark.parametrize("n_cases", [0, 1])
+def test_a_site_that_declared_no_case_cannot_train(n_cases: int) -> None:
+    with pytest.raises(MessageError, match=f"n_cases: expected 1 to 0, found {n_cases}"):
+        check_update(reply(good(), n_cases=n_cases), TASK, SENT, 0)
 
 
 @pytest.mark.parametrize("round_", [1, 3])
 def test_an_update_of_another_round_is_refused(round_: int) -> None:
     with pytest.raises(MessageError, match=f"round: expected 2, found {round_}"):
-        check_update(reply(good(), round_=round_), TASK, SENT)
+        check_update(reply(good(), round_=round_), TASK, SENT, 2**17)
 
 
 def test_a_tensor_without_elements_is_accepted() -> None:
     nothing = {"e": np.zeros((0, 3), np.float32)}
-    assert check_update(reply(nothing), TASK, nothing) is nothing
+    assert check_update(reply(nothing), TASK, nothing, 2**17) is nothing
 
 
 def test_the_norm_of_an_update_is_that_of_the_whole_difference() -> None:
@@ -119,6 +139,115 @@ def test_the_norm_of_an_update_is_that_of_the_whole_difference() -> None:
     sent = {"a": np.array([1.0, 0.0], np.float32), "b": np.array([1.0], np.float32)}
     assert update_norm(returned, sent) == 13.0
     assert update_norm(sent, sent) == 0.0
+
+
+# What a held-out site answers.
+
+REGIONS = ("WT", "ET")
+PNG = "iVBORw0KGgo="  # the first eight bytes of every PNG
+
+
+def case_score(case: int, region: str, **changed: float) -> CaseScore:
+    numbers = {"dice": 0.5, "hd95": 2.0, "sensitivity": 0.5, "specificity": 1.0, **changed}
+    return CaseScore(case=case, region=region, **numbers)
+
+
+def answer(*scores: CaseScore, picture: str = PNG) -> Tested:
+    pictures = (Picture(kind="worst", dice=0.5, png_base64=picture),)
+    return Tested(scores=scores, pictures=pictures, note="")
+
+
+WT1, ET1 = case_score(1, "WT"), case_score(1, "ET")
+WT2, ET2 = case_score(2, "WT"), case_score(2, "ET")
+
+
+def test_one_score_per_declared_case_and_region_is_accepted_in_any_order() -> None:
+    check_tested(answer(WT1, ET1, WT2, ET2), REGIONS, 2)
+    check_tested(answer(ET2, WT1, WT2, ET1), REGIONS, 2)
+
+
+def test_the_bounds_of_every_metric_are_accepted() -> None:
+    worst = {"dice": 0.0, "hd95": 373.0, "sensitivity": 0.0, "specificity": 0.0}
+    best = {"dice": 1.0, "hd95": 0.0, "sensitivity": 1.0, "specificity": 1.0}
+    check_tested(answer(case_score(1, "WT", **worst), case_score(1, "ET", **best)), REGIONS, 1)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        pytest.param((WT1, ET1, WT2), id="missing region"),
+        pytest.param((WT1, WT2), id="region missing everywhere"),
+        pytest.param((WT1, ET1), id="missing case"),
+        pytest.param((), id="nothing"),
+        pytest.param((WT1, ET1, WT1, ET1), id="duplicate case in the place of another"),
+        pytest.param((WT1, ET1, WT2, ET2, WT2), id="duplicate beside all others"),
+        pytest.param((WT1, ET1, WT2, case_score(2, "WT", dice=0.75)), id="duplicate that differs"),
+        pytest.param(
+            (WT1, ET1, WT2, ET2, case_score(3, "WT"), case_score(3, "ET")),
+            id="case beyond the declared number",
+        ),
+        pytest.param(
+            (WT1, ET1, case_score(3, "WT"), case_score(3, "ET")), id="case of another number"
+        ),
+        pytest.param((WT1, ET1, WT2, case_score(2, "TC")), id="unknown region"),
+    ],
+)
+def test_scores_of_other_cases_or_regions_than_declared_are_refused(
+    scores: tuple[CaseScore, ...],
+) -> None:
+    with pytest.raises(MessageError) as caught:
+        check_tested(answer(*scores), REGIONS, 2)
+    assert str(caught.value) == "scores: expected cases 1 to 2 with WT, ET, each once"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"dice": 1.5},
+        {"dice": -0.1},
+        {"sensitivity": 1.01},
+        {"sensitivity": -1.0},
+        {"specificity": 100.0},
+        {"specificity": -1e-9},
+        {"hd95": -0.5},
+    ],
+)
+def test_a_metric_out_of_its_range_is_refused_with_its_case_and_region(
+    changed: dict[str, float],
+) -> None:
+    bad = case_score(2, "ET", **changed)
+    with pytest.raises(MessageError) as caught:
+        check_tested(answer(WT1, ET1, WT2, bad), REGIONS, 2)
+    assert str(caught.value) == "scores: case 2, ET: out of range"
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG", b"GIF89a", b"<svg>", b" \x89PNG\r\n\x1a\n"])
+def test_a_picture_that_is_no_png_is_refused(content: bytes) -> None:
+    picture = base64.b64encode(content).decode()
+    with pytest.raises(MessageError) as caught:
+        check_tested(answer(WT1, ET1, picture=picture), REGIONS, 1)
+    assert str(caught.value) == "picture 'worst': expected PNG"
+
+
+@pytest.mark.parametrize("text", ["no base64!", "iVBORw0KGgo", "iVBORw0KGgo=\n", "*" + PNG])
+def test_a_picture_that_is_no_base64_is_refused(text: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        check_tested(answer(WT1, ET1, picture=text), REGIONS, 1)
+    assert str(caught.value) == "picture 'worst': expected base64"
+
+
+def test_a_picture_of_letters_outside_ascii_is_refused() -> None:
+    with pytest.raises(MessageError, match="picture 'worst': expected base64"):
+        check_tested(answer(WT1, ET1, picture="é" + PNG), REGIONS, 1)
+
+
+def test_the_bytes_of_a_picture_are_those_that_were_sent() -> None:
+    picture = Picture(kind="best", dice=1.0, png_base64="iVBORw0KGgoAAQL/")
+    assert png_of(picture) == b"\x89PNG\r\n\x1a\n\x00\x01\x02\xff"
+
+
+def test_a_site_without_pictures_is_accepted() -> None:
+    check_tested(Tested(scores=(WT1, ET1), pictures=(), note=""), REGIONS, 1)
 
 
 # The same at the scale of a round: what a bad site sends never reaches the aggregate.
@@ -149,7 +278,9 @@ class Hospitals:
     def measure(
         self, task: messages.MeasureTask, n_sites: int, timeout_s: float
     ) -> Answers[Measured]:
-        raise NotImplementedError
+        assert (task.task, n_sites, timeout_s) == (TOY, 2, 24 * 3600)
+        for site, (_, n_cases) in self.answers.items():
+            yield Reply(site, declared(site, n_cases), None, 0)
 
     def prepare(
         self, task: messages.PrepareTask, sites: Sequence[str]
@@ -196,7 +327,21 @@ PLAN = Plan(
 )
 
 
-def experiment(folder: Path, answers: Mapping[str, tuple[float, int]]) -> Experiment:
+def declared(site: str, n_cases: int) -> Measured:
+    """Return what a site says before planning: cases of 8 x 8 x 8 voxels of 1 mm."""
+    fingerprint = replace(
+        empty(TOY),
+        n_cases=n_cases,
+        shapes_voxels=({8: n_cases},) * 3,
+        spacings_ticks=({10_000: n_cases},) * 3,
+        extents_ticks=({80_000: n_cases},) * 3,
+    )
+    return Measured(site=site, fingerprint=fingerprint, version="0")
+
+
+def experiment(
+    folder: Path, answers: Mapping[str, tuple[float, int]], n_declared: int = 100
+) -> Experiment:
     plain = {
         "task": "toy",
         "federation": {
@@ -235,7 +380,7 @@ def experiment(folder: Path, answers: Mapping[str, tuple[float, int]]) -> Experi
             "pictures": False,
         },
     }
-    measured = {site: Measured(site=site, fingerprint=empty(TOY), version="0") for site in answers}
+    measured = {site: declared(site, n_declared) for site in answers}
     run = RunFolder(folder / "run")
     return Experiment(
         config=decode(RunConfig, plain, source="test"),
@@ -254,7 +399,9 @@ def experiment(folder: Path, answers: Mapping[str, tuple[float, int]]) -> Experi
         ((np.nan, 100), "expected finite values"),
         ((np.inf, 100), "expected finite values"),
         ((1e30, 100), "expected magnitudes up to 1048576"),
-        ((5.0, 0), "n_cases: expected 1 to 131072, found 0"),
+        ((5.0, 0), "n_cases: expected 1 to 100, found 0"),
+        ((5.0, 101), "n_cases: expected 1 to 100, found 101"),
+        ((5.0, 2**17), "n_cases: expected 1 to 100, found 131072"),
     ],
 )
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -281,12 +428,20 @@ def test_a_round_below_the_quorum_ends_the_run_and_leaves_no_checkpoint(tmp_path
     assert latest_checkpoint(run.folder.checkpoints("fedavg")) is None
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="each number of cases passes alone, their sum exceeds the bound inside the fold: one "
-    "site that claims 131072 cases stops the run",
-)
 def test_a_site_that_claims_absurdly_many_cases_does_not_stop_the_run(tmp_path: Path) -> None:
-    run = experiment(tmp_path, {"evil": (9.0, 2**17), "a": (1.0, 1), "b": (3.0, 3)})
-    train_method(run, "fedavg")
+    answers = {"evil": (9.0, 2**17), "a": (1.0, 1), "b": (3.0, 3)}
+    run = experiment(tmp_path, answers, n_declared=3)
+    _, state = train_method(run, "fedavg")
+    # biases start at 0: (1 * 1 + 3 * 3) / 4 = 2.5
+    assert state["global"]["heads.0.bias"].tolist() == [2.5, 2.5]
+
+
+def test_sites_that_declare_more_cases_than_a_mean_can_hold_do_not_join(tmp_path: Path) -> None:
+    run = experiment(tmp_path, {"a": (1.0, 2**16), "b": (1.0, 2**16)})
+    cohort = join(run.sites, run.config, TOY, run.folder, run.log)
+    assert list(cohort.training) == ["a", "b"]
+    run = experiment(tmp_path, {"a": (1.0, 2**16), "b": (1.0, 2**16 + 1)})
+    with pytest.raises(
+        FederationError, match="training cases: expected at most 131072, found 131073"
+    ):
+        join(run.sites, run.config, TOY, run.folder, run.log)

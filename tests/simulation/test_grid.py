@@ -1,5 +1,6 @@
 """The in-process grid carries messages as a network would, and errors only as codes."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,6 +219,30 @@ def test_every_kind_of_message_fails_with_a_code_only(tmp_path: Path) -> None:
     ]
     for reply in replies:
         assert PATIENT.encode() not in wire_bytes(reply)
+
+
+def test_a_full_disk_of_a_site_becomes_a_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), PATIENT)
+
+    data = tmp_path / f"data_{PATIENT}"
+    write_case(data)
+    grid = InProcessGrid(app, {1: site_file(tmp_path, data)})
+    monkeypatch.setattr(os, "fsync", full)
+    (reply,) = answers(grid, message(1, *next(asked())))
+    assert error_of(reply) == (4100, "disk")
+    assert PATIENT.encode() not in wire_bytes(reply)
+    log = (tmp_path / PATIENT / "state" / "site.log").read_text()
+    assert "cannot be written: No space left on device" in log
+
+
+def test_a_state_folder_that_cannot_be_made_becomes_the_code_of_the_disk(tmp_path: Path) -> None:
+    grid = InProcessGrid(app, {1: site_file(tmp_path, tmp_path)})
+    (tmp_path / PATIENT / "state").write_text("a file where the folder should be")
+    (reply,) = answers(grid, message(1, *next(asked())))
+    assert error_of(reply) == (4100, "disk")
 
 
 @pytest.mark.parametrize("text", [None, "name = 3\n", f'{PATIENT} = "x"\n', "[\n"])
