@@ -45,19 +45,10 @@ def test_only_float16_needs_scaled_gradients(dtype: torch.dtype, *, scales: bool
     assert Device(CPU, dtype).gradient_scaler().is_enabled() is scales
 
 
-@pytest.mark.parametrize(
-    ("device", "layout"),
-    [
-        (Device(CPU, torch.float32), torch.contiguous_format),
-        (Device(CPU, torch.bfloat16), torch.channels_last_3d),
-        (Device(torch.device("cuda"), torch.float32), torch.channels_last_3d),
-        (Device(torch.device("cuda"), torch.bfloat16), torch.channels_last_3d),
-    ],
-)
-def test_the_layout_is_the_one_that_was_measured_to_be_fastest(
-    device: Device, layout: torch.memory_format
-) -> None:
-    assert device.memory_format == layout
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_images_are_placed_channels_last(dtype: torch.dtype) -> None:
+    placed = Device(CPU, dtype).place(torch.zeros(2, 3, 4, 5, 6))
+    assert placed.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 def test_tensors_and_networks_are_placed_in_the_layout() -> None:
