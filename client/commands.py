@@ -118,7 +118,9 @@ def score(
     with progress("score") as tell:
         table = score_folders(reference, prediction, chosen, hd95=hd95, progress=tell)
     write_scores(output, table, definition_of(chosen.name, hd95, BRATS_RULES))
-    typer.echo(f"{output}: {len(table)} cases, HD95 {hd95}, in mm")
+    missing = sum(BRATS_RULES.missing_case in rows.values() for rows in table.values())
+    lacking = f", {missing} of them without a prediction (Dice 0)" if missing else ""
+    typer.echo(f"{output}: {len(table)} cases{lacking}; HD95 {hd95}, in mm")
 
 
 COMMANDS = (inspect, fingerprint, preprocess, predict, score)

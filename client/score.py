@@ -88,6 +88,9 @@ def find_pairs(reference: Path, prediction: Path, task: Task) -> tuple[list[Pair
     predicted, more_defects = _label_files(prediction, task)
     if not true and not defects:
         defects = [Defect(DATA_SET, str(reference), "at least one label file (.nii.gz)", "none")]
+    if not predicted and not more_defects:
+        fault = ("at least one label file (.nii.gz); a folder of none is no submission", "none")
+        more_defects = [Defect(DATA_SET, str(prediction), *fault)]
     unmatched = [
         Defect(case, str(predicted[case]), f"a reference of that case in {reference}", "none")
         for case in sorted(predicted.keys() - true.keys() - {defect.case for defect in defects})

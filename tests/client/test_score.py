@@ -81,10 +81,23 @@ def test_a_decathlon_data_set_is_scored_by_its_labels(tmp_path: Path) -> None:
 
 
 def test_a_case_without_prediction_has_the_score_of_a_missing_case(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(tmp_path / "true" / f"{name}.nii.gz", tumour())
+    save(tmp_path / "found" / "b.nii.gz", tumour())
+    table = score_folders(tmp_path / "true", tmp_path / "found", BRATS, hd95="max")
+    assert table == {
+        "a": {"WT": MISSING, "TC": MISSING, "ET": MISSING},
+        "b": {"WT": PERFECT, "TC": PERFECT, "ET": PERFECT},
+    }
+
+
+def test_a_folder_without_any_prediction_is_a_defect(tmp_path: Path) -> None:
     save(tmp_path / "true" / "a.nii.gz", tumour())
     (tmp_path / "found").mkdir()
-    table = score_folders(tmp_path / "true", tmp_path / "found", BRATS, hd95="max")
-    assert table == {"a": {"WT": MISSING, "TC": MISSING, "ET": MISSING}}
+    assert complaints(tmp_path) == [
+        "data set: expected at least one label file (.nii.gz); a folder of none is no submission, "
+        "found none"
+    ]
 
 
 def test_the_task_maps_labels_of_other_conventions(tmp_path: Path) -> None:
@@ -129,9 +142,9 @@ def test_a_case_folder_without_a_label_is_a_defect(tmp_path: Path) -> None:
 def test_an_empty_reference_folder_is_a_defect(tmp_path: Path) -> None:
     for name in ("true", "found"):
         (tmp_path / name).mkdir()
-    assert complaints(tmp_path) == [
-        "data set: expected at least one label file (.nii.gz), found none"
-    ]
+    assert "data set: expected at least one label file (.nii.gz), found none" in (
+        complaints(tmp_path)
+    )
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
@@ -143,7 +156,7 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
 def test_progress_is_told_after_every_case(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save(tmp_path / "true" / f"{name}.nii.gz", tumour())
-    (tmp_path / "found").mkdir()
+    save(tmp_path / "found" / "a.nii.gz", tumour())
     told: list[tuple[int, int]] = []
     score_folders(
         tmp_path / "true",

@@ -163,6 +163,25 @@ def test_scores_of_a_missing_folder_are_refused_and_nothing_is_written(run: Run,
     assert not out.exists()
 
 
+def test_an_empty_folder_of_predictions_is_no_submission(run: Run, data: Path, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "scores.csv"
+    arguments = ("--reference", data, "--prediction", tmp_path / "empty", "-o", out)
+    assert "found none" in refused(run("score", *arguments))
+    assert not out.exists()
+
+
+def test_cases_without_a_prediction_are_counted_aloud(run: Run, data: Path, tmp_path: Path):
+    (tmp_path / "some").mkdir()
+    shutil.copy(data / "case_a" / "case_a_seg.nii.gz", tmp_path / "some" / "case_a.nii.gz")
+    out = tmp_path / "scores.csv"
+    code, stdout, _ = run(
+        "score", "--reference", data, "--prediction", tmp_path / "some", "-o", out
+    )
+    assert code == 0
+    assert "3 cases, 2 of them without a prediction" in stdout
+
+
 def test_a_plan_of_a_truncated_fingerprint_is_refused(run: Run, tmp_path: Path):
     broken = tmp_path / "fingerprint.json"
     broken.write_text('{"schema": 1,')
