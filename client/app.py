@@ -1,4 +1,4 @@
-"""The Flower side of a site: four kinds of message in, records out, and no text about errors.
+"""The Flower side of a site: six kinds of message in, records out, and no text about errors.
 
 Flower sends an exception's text and traceback to the coordinator; either may name a patient's
 folder. Here every error becomes a code; its text goes to the site's own log.
@@ -7,13 +7,16 @@ folder. Here every error becomes a code; its text goes to the site's own log.
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
 
 from client import agreement, held_out, rounds
 from client.site import SiteConfig, load_site, site_log
+from common.axes import Weights
 from common.errors import (
     ConfigError,
     ConsiliumError,
@@ -33,74 +36,41 @@ from common.messages import (
 )
 from common.wire import body_of, to_content, weights_of
 
+T = TypeVar("T")
 CONSILIUM_ERROR = 4100  # Flower keeps the codes below 1000 for itself
 app = ClientApp()
 
 
-@app.query("measure")
-def measure(message: Message, context: Context) -> Message:
-    """Answer with the site's fingerprint."""
-    return _answer(
-        message,
-        context,
-        lambda site: agreement.measure_site(site, body_of(MeasureTask, message.content)),
-    )
+def _answering(body: type[T], act: Callable[[SiteConfig, T], object]) -> ClientAppCallable:
+    """Return a Flower handler for messages of one record without weights."""
+
+    def handle(message: Message, context: Context) -> Message:
+        return _answer(message, context, lambda site: act(site, body_of(body, message.content)))
+
+    return handle
 
 
-@app.query("prepare")
-def prepare(message: Message, context: Context) -> Message:
-    """Agree on the plan and fill the cache."""
-    return _answer(
-        message,
-        context,
-        lambda site: agreement.prepare_site(site, body_of(PrepareTask, message.content)),
-    )
+def _answering_weights(
+    body: type[T], act: Callable[[SiteConfig, T, Weights], object]
+) -> ClientAppCallable:
+    """Return a Flower handler for messages of one record beside weights."""
+
+    def handle(message: Message, context: Context) -> Message:
+        content = message.content
+        return _answer(
+            message, context, lambda site: act(site, body_of(body, content), weights_of(content))
+        )
+
+    return handle
 
 
-@app.train()
-def train(message: Message, context: Context) -> Message:
-    """Train for one round."""
-    return _answer(
-        message,
-        context,
-        lambda site: rounds.train_round(
-            site, body_of(TrainTask, message.content), weights_of(message.content)
-        ),
-    )
-
-
-@app.evaluate("validate")
-def validate(message: Message, context: Context) -> Message:
-    """Test weights on the site's own validation cases."""
-    return _answer(
-        message,
-        context,
-        lambda site: rounds.validate(
-            site, body_of(ValidateTask, message.content), weights_of(message.content)
-        ),
-    )
-
-
-@app.evaluate("test")
-def test(message: Message, context: Context) -> Message:
-    """Score a final model on a held-out site."""
-    return _answer(
-        message,
-        context,
-        lambda site: held_out.score_model(
-            site, body_of(TestTask, message.content), weights_of(message.content)
-        ),
-    )
-
-
-@app.evaluate("floor")
-def floor(message: Message, context: Context) -> Message:
-    """Measure the learning-free baseline on a held-out site."""
-    return _answer(
-        message,
-        context,
-        lambda site: held_out.measure_floor(site, body_of(FloorTask, message.content)),
-    )
+# All that a site can be asked to do.
+app.query("measure")(_answering(MeasureTask, agreement.measure_site))
+app.query("prepare")(_answering(PrepareTask, agreement.prepare_site))
+app.train()(_answering_weights(TrainTask, rounds.train_round))
+app.evaluate("validate")(_answering_weights(ValidateTask, rounds.validate))
+app.evaluate("test")(_answering_weights(TestTask, held_out.score_model))
+app.evaluate("floor")(_answering(FloorTask, held_out.measure_floor))
 
 
 def _answer(message: Message, context: Context, act: Callable[[SiteConfig], object]) -> Message:
