@@ -2,20 +2,24 @@
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
 from client.cache import CacheEntry, prepare_dataset
+from client.inspection import check
 from client.layouts import describe
 from client.measure import measure
 from client.site import Agreement, SiteConfig, save_agreement
 from common.case import Case, DatasetDescription
 from common.codec import content_hash, read_json, record, write_json
-from common.errors import PolicyError
+from common.config import RunConfig
+from common.errors import ConfigError, PolicyError
 from common.fingerprint import Fingerprint
 from common.messages import Measured, MeasureTask, Prepared, PrepareTask
 from common.planner import plan
 from common.random import step_rng
+from common.release import released
 from common.task import Task
 
 
@@ -30,15 +34,33 @@ class _KeptFingerprint:
 
 
 def measure_site(site: SiteConfig, task: MeasureTask) -> Measured:
-    """Return the site's fingerprint; measured once, then kept while the files are the same."""
+    """Return as much of the site's fingerprint as its policy lets out.
+
+    Measured once, then kept at the site, as measured, while the files are the same.
+
+    Raises:
+        DataError: with every defect of every case; unsound data take no part.
+        PolicyError: when the site has too few cases for a coarse release.
+    """
     description = dataset(site, task.task)
     path = site.state_folder / "fingerprint.json"
     key = _files_key(description, task.task)
-    kept = read_json(_KeptFingerprint, path) if path.exists() else None
+    kept = _kept_fingerprint(path)
     if kept is None or kept.key != key:
+        check(description, task.task)
         kept = _KeptFingerprint(key=key, fingerprint=measure(description, task.task))
         write_json(path, kept)
-    return Measured(site=site.name, fingerprint=kept.fingerprint, version=version("consilium"))
+    policy = site.policy
+    fingerprint = released(kept.fingerprint, policy.fingerprint, policy.min_cases_per_bin)
+    return Measured(site=site.name, fingerprint=fingerprint, version=version("consilium"))
+
+
+def _kept_fingerprint(path: Path) -> _KeptFingerprint | None:
+    """Return what was measured before; what another version wrote is measured again."""
+    try:
+        return read_json(_KeptFingerprint, path) if path.exists() else None
+    except ConfigError:
+        return None
 
 
 def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
@@ -57,10 +79,13 @@ def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
     )
     if own.hash != task.plan_hash:
         raise PlanDiffersError(f"plan: expected {task.plan_hash}, planned {own.hash}")
-    agreement = Agreement(terms=task, plan=own)
+    if site.name in task.config.federation.held_out and not site.policy.case_scores:
+        raise PolicyError("policy.case_scores: a held-out site that releases none is of no use")
+    found = dataset(site, task.task).cases
+    training, validation = _drawn_split(site, task.config, [case.name for case in found])
+    agreement = Agreement(terms=task, plan=own, cases=training, validation_cases=validation)
+    entries(site, agreement, found)
     save_agreement(site, agreement)
-    training, validation = split(site, agreement)
-    entries(site, agreement, (*training, *validation))
     return Prepared(
         plan_hash=own.hash,
         n_training_cases=len(training),
@@ -74,17 +99,29 @@ def dataset(site: SiteConfig, task: Task) -> DatasetDescription:
 
 
 def split(site: SiteConfig, agreement: Agreement) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """Return (training, validation) cases; the same split in every round, process and method."""
-    config = agreement.terms.config
-    cases = dataset(site, agreement.terms.task).cases
+    """Return (training or tested, validation) cases as they were agreed on.
+
+    Raises:
+        DataError: when one of them is no longer there.
+    """
+    names = {*agreement.cases, *agreement.validation_cases}
+    cases = describe(site.data_folder, agreement.terms.task, names).cases
+    training = tuple(case for case in cases if case.name in agreement.cases)
+    return training, tuple(case for case in cases if case.name in agreement.validation_cases)
+
+
+def _drawn_split(
+    site: SiteConfig, config: RunConfig, names: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Draw the validation cases; a held-out site tests all of its cases and has none."""
     fraction = config.training.validation_fraction
-    if site.name in config.federation.held_out or fraction == 0 or len(cases) < 2:
-        return cases, ()
-    n_validation = min(max(1, round(fraction * len(cases))), len(cases) - 1)
+    if site.name in config.federation.held_out or fraction == 0 or len(names) < 2:
+        return tuple(names), ()
+    n_validation = min(max(1, round(fraction * len(names))), len(names) - 1)
     rng = step_rng(config.federation.seed, site.name, 0, 0, "validation-split")
-    chosen = frozenset(rng.permutation(len(cases))[:n_validation].tolist())
-    training = tuple(case for index, case in enumerate(cases) if index not in chosen)
-    return training, tuple(case for index, case in enumerate(cases) if index in chosen)
+    chosen = frozenset(rng.permutation(len(names))[:n_validation].tolist())
+    training = tuple(name for index, name in enumerate(names) if index not in chosen)
+    return training, tuple(name for index, name in enumerate(names) if index in chosen)
 
 
 def entries(

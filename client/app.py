@@ -80,12 +80,13 @@ def _answer(message: Message, context: Context, act: Callable[[SiteConfig], obje
         site = load_site(Path(str(context.node_config["site"])))
         log = site_log(site)
         result = act(site)
+        body, weights = result if isinstance(result, tuple) else (result, None)
+        content = to_content(body, weights)
     except Exception as error:  # nothing may reach Flower, which would send its text
         log.exception("%s failed", message.metadata.message_type)
         return Message(Error(CONSILIUM_ERROR, _code(error)), reply_to=message)
     log.info("%s answered", message.metadata.message_type)
-    body, weights = result if isinstance(result, tuple) else (result, None)
-    return Message(to_content(body, weights), reply_to=message)
+    return Message(content, reply_to=message)
 
 
 def _code(error: Exception) -> ErrorCode:

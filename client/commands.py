@@ -8,7 +8,8 @@ import typer
 
 from common.codec import encode
 from common.console import progress, say
-from common.errors import DataError
+from common.errors import ConfigError, DataError
+from common.release import DEFAULT_MIN_CASES, SMALLEST_BIN, released
 
 Data = Annotated[Path, typer.Argument(help="Folder with the cases.", show_default=False)]
 TaskOption = Annotated[
@@ -43,17 +44,39 @@ def inspect(
         typer.echo(f"{data}: {found.n_cases} cases of task {chosen.name}, no defects")
 
 
-def fingerprint(data: Data, output: Output, task: TaskOption = None) -> None:
+def fingerprint(
+    data: Data,
+    output: Output,
+    task: TaskOption = None,
+    release: Annotated[
+        Literal["exact", "coarse"],
+        typer.Option(help="Every count as it is, or bins of several cases."),
+    ] = "exact",
+    min_cases: Annotated[
+        int, typer.Option(min=SMALLEST_BIN, help="Smallest bin of a coarse release.")
+    ] = DEFAULT_MIN_CASES,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say field by field what the file tells, and why.")
+    ] = False,
+) -> None:
     """Measure what planning needs: mergeable counts, nothing of a single case."""
+    from client.explain import explain as in_words
     from client.guess import task_of
+    from client.inspection import check
     from client.layouts import describe
     from client.measure import measure
     from common.codec import write_json
 
     chosen = task_of(data, task)
-    found = measure(describe(data, chosen), chosen)
+    description = describe(data, chosen)
+    check(description, chosen)
+    with progress("fingerprint") as tell:
+        measured = measure(description, chosen, progress=tell)
+    found = released(measured, release, min_cases)
     write_json(output, found)
     typer.echo(f"{output}: fingerprint of {found.n_cases} cases")
+    if explain:
+        typer.echo("\n" + in_words(measured, found, release, min_cases))
 
 
 def preprocess(
@@ -65,14 +88,22 @@ def preprocess(
     """Crop, resample and normalise every case into a cache; can be stopped and started again."""
     from client.cache import prepare_dataset
     from client.guess import task_of
+    from client.inspection import check
     from client.layouts import describe
     from common.codec import read_json
-    from common.plan import Plan
+    from common.plan import Plan, all_three_d
 
     chosen, made = task_of(data, task), read_json(Plan, plan)
-    cases = describe(data, chosen).cases
+    if chosen.channels != made.channels:
+        raise ConfigError(
+            f"{plan}: expected a plan for the channels {', '.join(chosen.channels)}, "
+            f"found {', '.join(made.channels)}"
+        )
+    found = describe(data, chosen)
+    check(found, chosen)
+    cases = found.cases
     with progress("preprocess") as tell:
-        for configuration in made.configurations.values():
+        for configuration in all_three_d(made):
             prepare_dataset(cases, chosen, made, configuration, output, progress=tell)
     typer.echo(f"{output}: {len(cases)} cases prepared for plan {made.hash[:16]}")
 

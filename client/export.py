@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from client.site import Agreement
@@ -50,7 +51,11 @@ def load_trained(run: Path, method: str | None) -> TrainedModel:
         fingerprint=empty(task),
         plan_hash=plan.hash,
     )
-    weights = load_file(run / "models" / f"{chosen}.safetensors")
+    path = run / "models" / f"{chosen}.safetensors"
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise ConfigError(f"{path}: expected a whole model: {error}") from None
     return TrainedModel(Agreement(terms=terms, plan=plan), weights, chosen)
 
 

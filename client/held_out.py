@@ -6,23 +6,25 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from client.agreement import dataset, entries
+from client.agreement import entries, split
 from client.cache import CacheEntry
 from client.device import Device
 from client.nifti import read_labels, read_scan
 from client.pictures import overlay_png
+from client.preprocess import nonzero_box
 from client.segment import segment
 from client.site import Agreement, SiteConfig, load_agreement
 from client.statistics import calibrate_on, received_network
-from common.axes import LabelMap, SpacingMm, Weights
+from common.axes import LabelMap, Mask, SpacingMm, Weights
 from common.case import Case
 from common.errors import DataError, PolicyError
 from common.floor import best_threshold_floor
 from common.messages import CaseScore, FloorMeasured, FloorTask, Picture, Tested, TestTask
 from common.metrics import RegionScore, score_case
 from common.network import UNet
-from common.task import Task, regions_of
+from common.task import Floor, Task
 
 EVERYTHING = (slice(None), slice(None), slice(None))
 _Model: TypeAlias = tuple[UNet, Agreement, Device]
@@ -53,7 +55,7 @@ def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
         raise PolicyError("policy.case_scores: this site releases no metrics of single cases")
     agreement = load_agreement(site, task.run, task.plan_hash)
     network, device = received_network(agreement, weights)
-    cases = dataset(site, agreement.terms.task).cases
+    cases, _ = split(site, agreement)
     cached = entries(site, agreement, cases)
     images = [lambda entry=entry: entry.image(EVERYTHING) for entry in cached]
     note = calibrate_on(images, site.name, agreement, network, device)
@@ -70,18 +72,27 @@ def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
 
 def measure_floor(site: SiteConfig, task: FloorTask) -> FloorMeasured:
     """Return what the task's learning-free baseline reaches on this site's cases."""
-    floor = task.task.floor
-    if floor is None:
-        raise PolicyError(f"task {task.task.name}: has no learning-free floor")
-    channel = task.task.channels.index(floor.channel)
-    region = tuple(task.task.regions).index(floor.region)
-    images, references = [], []
-    for case in dataset(site, task.task).cases:
-        labels, _ = _reference(case, task.task)
-        images.append(read_scan(case, len(task.task.channels)).image[channel])
-        references.append(regions_of(labels, task.task)[region])
+    if not site.policy.case_scores:
+        raise PolicyError("policy.case_scores: this site releases no metrics")
+    agreement = load_agreement(site, task.run, task.plan_hash)
+    if agreement.terms.task.floor is None:
+        raise PolicyError(f"task {agreement.terms.task.name}: has no learning-free floor")
+    cases, _ = split(site, agreement)
+    read = [_floor_case(case, agreement.terms.task, agreement.terms.task.floor) for case in cases]
+    images, references = zip(*read, strict=True)
     best = best_threshold_floor(images, references, FLOOR_THRESHOLDS.tolist())
     return FloorMeasured(mean_dice=best.mean_dice, threshold=best.threshold)
+
+
+def _floor_case(case: Case, task: Task, floor: Floor) -> tuple[NDArray[np.float32], Mask]:
+    """Return the floor's channel and region, cut to the brain; copies, to free the rest."""
+    scan, (labels, _) = read_scan(case, len(task.channels)), _reference(case, task)
+    box = nonzero_box(scan.image)
+    region = np.isin(labels, task.regions[floor.region])
+    outside = np.count_nonzero(region) - np.count_nonzero(region[box])
+    if outside:  # a label outside the brain must count against the threshold
+        box = (slice(None), slice(None), slice(None))
+    return scan.image[task.channels.index(floor.channel)][box].copy(), region[box].copy()
 
 
 def _scores(subject: _Subject, model: _Model) -> dict[str, RegionScore]:

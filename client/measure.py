@@ -1,5 +1,6 @@
 """Measure a site's data: one case at a time, folded into counts that may leave the site."""
 
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 
 import numpy as np
@@ -15,21 +16,34 @@ from common.intensity import FOREGROUND_STEP, ct_channels
 from common.task import Task
 
 Box = tuple[slice, slice, slice]
+Progress = Callable[[int, int], None]
 
 
-def measure(description: DatasetDescription, task: Task) -> Fingerprint:
-    """Return the fingerprint of a site's cases; no more than one image is in memory.
+def measure(
+    description: DatasetDescription, task: Task, progress: Progress | None = None
+) -> Fingerprint:
+    """Return the fingerprint of a site's cases; no more than one case is in memory.
 
     Label files are opened only for a task with a CT channel, whose foreground is sampled.
 
     Args:
         description: the cases to measure; none gives the empty fingerprint.
         task: its channels say what the images hold.
+        progress: called after each case with (done, all).
 
     Raises:
         DataError: for a case that cannot be read or measured.
     """
-    return reduce(merge, (_measured(case, task) for case in description.cases), empty(task))
+    return reduce(merge, _one_by_one(description.cases, task, progress), empty(task))
+
+
+def _one_by_one(
+    cases: Sequence[Case], task: Task, progress: Progress | None
+) -> Iterator[Fingerprint]:
+    for done, case in enumerate(cases, start=1):
+        yield _measured(case, task)
+        if progress:
+            progress(done, len(cases))
 
 
 def _measured(case: Case, task: Task) -> Fingerprint:

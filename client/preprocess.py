@@ -129,6 +129,10 @@ def prepare(
     Raises:
         ConfigError: when the plan normalises a CT channel without the federation's statistics.
     """
+    if len(image) != len(plan.channels):
+        raise ConfigError(
+            f"image: expected the plan's channels {plan.channels}, found {len(image)}"
+        )
     box = nonzero_box(image)
     cropped = image[(slice(None), *box)]
     geometry = Geometry(

@@ -16,10 +16,9 @@ from client.site import Agreement, SiteConfig, load_agreement
 from client.statistics import load_local, save_local, statistics_file
 from client.train import Objective, Schedule, train
 from common.axes import LabelMap, Weights
-from common.errors import FederationError
 from common.messages import TrainTask, Update, Validated, ValidateTask
 from common.metrics import BRATS_RULES
-from common.network import UNet, load_weights, weights_of
+from common.network import UNet, load_all_weights, weights_of
 from common.random import step_rng
 from common.task import Task, regions_of
 
@@ -34,11 +33,9 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
     """
     began = time.monotonic()
     agreement = load_agreement(site, task.run, task.plan_hash)
-    network, device = _network(site, agreement, task.method, task.round - 1, weights)
+    network, device, ready = _network(site, agreement, task.method, task.round - 1, weights)
     training, _ = split(site, agreement)
-    if not training:
-        raise FederationError("no training case at this site")
-    validation = None if task.round == 1 else _validation_dice(site, agreement, network, device)
+    validation = _validation_dice(site, agreement, network, device) if ready else None
     n_steps, loss = train(
         network,
         _batches(site, agreement, _in_memory(entries(site, agreement, training)), task),
@@ -63,23 +60,29 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
 def validate(site: SiteConfig, task: ValidateTask, weights: Weights) -> Validated:
     """Test the weights after a round, with this site's statistics, on its validation cases."""
     agreement = load_agreement(site, task.run, task.plan_hash)
-    network, device = _network(site, agreement, task.method, task.round, weights)
-    return Validated(dice=_validation_dice(site, agreement, network, device))
+    network, device, ready = _network(site, agreement, task.method, task.round, weights)
+    return Validated(dice=_validation_dice(site, agreement, network, device) if ready else None)
 
 
 def _network(
     site: SiteConfig, agreement: Agreement, method: str, round_: int, weights: Weights
-) -> tuple[UNet, Device]:
-    """Build the network from received weights and the site's own tensors after `round_`."""
+) -> tuple[UNet, Device, bool]:
+    """Build the network from received weights and the site's own tensors after `round_`.
+
+    Returns:
+        The network, its device, and whether it can predict: not before the first round, nor
+        without statistics of this site.
+    """
     config = agreement.terms.config
     torch.manual_seed(config.federation.seed)
     network, device = agreement.network(), choose_device(config.training.precision)
-    load_weights(network, weights)
-    if round_ > 0:
-        kept = agreement.local_names(network)
-        load_local(statistics_file(site, agreement.terms.run, method, round_), network, kept)
+    kept = agreement.local_names(network)
+    load_all_weights(network, weights, kept)
+    ready = round_ > 0 and load_local(
+        statistics_file(site, agreement.terms.run, method, round_), network, kept
+    )
     device.place_network(network)
-    return network, device
+    return network, device, ready
 
 
 def _in_memory(cached: tuple[CacheEntry, ...]) -> tuple[CacheEntry, ...]:

@@ -1,12 +1,14 @@
 """From a prepared image to labels on the image's own grid: predict, restore, decide."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from client.device import Device
 from client.export import TrainedModel
+from client.inspection import check
 from client.layouts import describe
 from client.nifti import read_scan, write_labels
 from client.predict import decide, predict
@@ -15,6 +17,7 @@ from client.site import Agreement
 from client.statistics import calibrate_on, received_network
 from common.axes import Image, LabelMap
 from common.case import Case
+from common.errors import ConfigError
 from common.network import UNet
 
 
@@ -61,7 +64,10 @@ def segment_folder(
     """
     agreement = trained.agreement
     task = agreement.terms.task
-    cases = describe(folder, task, labels_required=False).cases
+    found = describe(folder, task, labels_required=False)
+    check(replace(found, cases=tuple(replace(case, label=None) for case in found.cases)), task)
+    _require_no_overwriting(found.cases, output)
+    cases = found.cases
     network, device = received_network(agreement, trained.weights)
     images = [lambda case=case: _prepared(case, agreement).image for case in cases]
     note = calibrate_on(images, "prediction", agreement, network, device)
@@ -72,6 +78,19 @@ def segment_folder(
         write_labels(output / f"{case.name}.nii.gz", labels, scan.grid)
         progress(done, len(cases))
     return note
+
+
+def _require_no_overwriting(cases: Sequence[Case], output: Path) -> None:
+    """Demand that no prediction takes the place of an image or a reference.
+
+    Raises:
+        ConfigError: with the first file that would be lost.
+    """
+    files = {path.resolve() for case in cases for path in (*case.images, case.label) if path}
+    for case in cases:
+        target = output / f"{case.name}.nii.gz"
+        if target.resolve() in files:
+            raise ConfigError(f"--output: {target} is part of the input; expected another folder")
 
 
 def _prepared(case: Case, agreement: Agreement) -> Prepared:

@@ -10,7 +10,8 @@ from common.errors import MessageError, PolicyError
 from common.files import make_folder
 from common.messages import PrepareTask
 from common.network import UNet, build_network
-from common.plan import Configuration, Plan
+from common.plan import Configuration, Plan, three_d
+from common.release import DEFAULT_MIN_CASES, MinCases, ReleaseMode
 
 
 @record
@@ -23,6 +24,10 @@ class Policy:
     """Mean Dice over a training site's own validation cases."""
     pictures: bool
     """Overlay pictures of three cases, without any text about the patient."""
+    fingerprint: ReleaseMode
+    """Counts of the data set as they are, or only in bins of several cases (`common.release`)."""
+    min_cases_per_bin: MinCases = DEFAULT_MIN_CASES
+    """Smallest bin of a coarse fingerprint."""
 
 
 @record
@@ -61,11 +66,15 @@ class Agreement:
 
     terms: PrepareTask
     plan: Plan
+    cases: tuple[str, ...] = ()
+    """Names of the cases that train, or that a held-out site tests."""
+    validation_cases: tuple[str, ...] = ()
+    """Names of the cases that only validate; fixed here, so that a new case moves none."""
 
     @property
     def configuration(self) -> Configuration:
         """The network configuration that this run uses."""
-        return self.plan.configurations[self.terms.config.model.configuration]
+        return three_d(self.plan, self.terms.config.model.configuration)
 
     def network(self) -> UNet:
         """Build the run's network."""
@@ -82,8 +91,8 @@ def load_site(path: Path) -> SiteConfig:
     base = path.resolve().parent
     return SiteConfig(
         name=site.name,
-        data=str(base / site.data),
-        state=str(base / site.state),
+        data=str(base / Path(site.data).expanduser()),
+        state=str(base / Path(site.state).expanduser()),
         policy=site.policy,
         cases=site.cases,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -21,9 +22,9 @@ from client.predict import pad_to
 from client.site import Agreement, SiteConfig
 from common.axes import Image, Shape, Weights
 from common.batchnorm import has_batch_norm
-from common.errors import ConsiliumError
-from common.files import keep_recent, write_atomically
-from common.network import UNet, load_weights, weights_of
+from common.errors import ConfigError
+from common.files import keep_recent, round_of, write_atomically
+from common.network import UNet, load_all_weights, load_weights, weights_of
 from common.random import step_rng
 
 CALIBRATION_CASES = 16  # about 1 GiB of BraTS cases
@@ -44,18 +45,31 @@ def save_local(path: Path, network: nn.Module, names: frozenset[str]) -> None:
     keep_recent(path, ROUNDS_KEPT)
 
 
-def load_local(path: Path, network: nn.Module, names: frozenset[str]) -> None:
-    """Put the kept tensors into a network; does nothing when no tensor is local.
+def load_local(path: Path, network: nn.Module, names: frozenset[str]) -> bool:
+    """Put the site's tensors of a round, or of its last one before, into a network.
+
+    A site that missed rounds goes on from the last one that it took part in; another site's
+    tensors are never a substitute.
+
+    Returns:
+        Whether the network has all that it needs: False before the site's first round.
 
     Raises:
-        ConsiliumError: when they are missing; another site's are never a substitute.
+        ConfigError: when the file is damaged.
     """
     if not names:
-        return
-    if not path.exists():
-        raise ConsiliumError(f"{path}: batch-norm statistics of the previous round are missing")
-    kept: Weights = load_file(path)
+        return True
+    wanted = round_of(path) or 0
+    numbered = [(round_of(other), other) for other in path.parent.glob(f"round-*{path.suffix}")]
+    usable = sorted((n, other) for n, other in numbered if n is not None and n <= wanted)
+    if not usable:
+        return False
+    try:
+        kept: Weights = load_file(usable[-1][1])
+    except SafetensorError as error:
+        raise ConfigError(f"{usable[-1][1]}: expected batch-norm statistics: {error}") from None
     load_weights(network, {name: kept[name] for name in names})
+    return True
 
 
 def random_patches(
@@ -132,6 +146,8 @@ def calibrate_on(
     """
     if not has_batch_norm(network):
         return "no running statistics: the network has no batch norm"
+    if not any(name.endswith("running_mean") for name in agreement.local_names(network)):
+        return "batch-norm statistics as the federation averaged them"
     rng = step_rng(agreement.terms.config.federation.seed, name, 0, 0, "calibration-cases")
     drawn = rng.permutation(len(images))[:CALIBRATION_CASES]
     chosen = [images[index]() for index in sorted(drawn.tolist())]
@@ -155,7 +171,7 @@ def _calibration_batches(
 def received_network(agreement: Agreement, weights: Weights) -> tuple[UNet, Device]:
     """Build the network of a model that arrived, without any site's own statistics."""
     network = agreement.network()
-    load_weights(network, weights)
+    load_all_weights(network, weights, agreement.local_names(network))
     device = choose_device(agreement.terms.config.training.precision)
     device.place_network(network)
     return network, device

@@ -17,7 +17,7 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 import tomli_w
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Tag, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import ErrorDetails
 
@@ -50,7 +50,7 @@ def decode(cls: type[T], data: object, *, source: str) -> T:
     except ValidationError as error:
         lines = [_explain(cls, defect) for defect in error.errors()]
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: not plain data: {error}") from None
 
 
@@ -109,7 +109,7 @@ def read_json(cls: type[T], path: Path) -> T:
         raise ConfigError(
             f"{path}: expected a readable JSON file, found {error.strerror}"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: expected JSON, found {error}") from None
     return decode(cls, plain, source=str(path))
 
@@ -155,13 +155,24 @@ def _field_names(cls: Any, path: tuple[int | str, ...]) -> list[str]:
     """Return the field names of the record that lies at `path` below `cls`."""
     for part in path:
         found = _record_in(cls)
-        if found is not None and isinstance(part, str):
+        if (member := _tagged(cls, part)) is not None:
+            cls = member
+        elif found is not None and isinstance(part, str):
             types = {field.name: field.type for field in dataclasses.fields(found)}
             cls = types.get(part)
         else:
             cls = _item_of(cls)
     found = _record_in(cls)
     return [field.name for field in dataclasses.fields(found)] if found is not None else []
+
+
+def _tagged(annotation: Any, part: int | str) -> Any:
+    """Return the member of a discriminated union that a part of a path names, or None."""
+    if get_origin(annotation) is Annotated:
+        return _tagged(get_args(annotation)[0], part)
+    members = get_args(annotation)
+    tag = Tag(str(part))
+    return next((one for one in members if tag in getattr(one, "__metadata__", ())), None)
 
 
 def _record_in(annotation: Any) -> Any:

@@ -10,7 +10,9 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import StringConstraints, model_validator
 
 from common.codec import record
-from common.plan import ConfigurationName, Rules
+from common.errors import ConfigError
+from common.plan import Configuration3dName, TrainedRules
+from common.task import Task
 
 MethodName = Literal["fedavg", "fedprox", "local-only"]
 Norm = Literal["instance", "batch", "group"]
@@ -46,7 +48,7 @@ class Federation:
 class Model:
     """The network, apart from what the plan decides."""
 
-    configuration: ConfigurationName
+    configuration: Configuration3dName
     norm: Norm
     batch_norm: BatchNormSharing
     """Which batch-norm tensors leave a site; without effect for the other norms."""
@@ -61,7 +63,7 @@ class Model:
 class Planning:
     """How the plan is made."""
 
-    rules: Rules
+    rules: TrainedRules
     memory_gb: Annotated[float, Gt(0)]
     """Memory of the smallest site's accelerator; the published plans assume 8."""
     max_batch_size: Annotated[int, Ge(1)] | None = None
@@ -157,6 +159,18 @@ class RunConfig:
                 "has none to predict with; expected 'local-statistics' or 'shared'"
             )
         return self
+
+    def check_task(self, task: Task) -> None:
+        """Demand that the task can do what the configuration asks for.
+
+        Raises:
+            ConfigError: for a region output of a task that cannot turn regions into labels.
+        """
+        if self.model.output == "regions" and task.region_labels is None:
+            raise ConfigError(
+                f"model.output: 'regions' needs region_labels in task {task.name}, found none; "
+                "expected 'labels'"
+            )
 
     def _lacks_affine_parameters(self) -> bool:
         local = self.model.norm == "batch" and self.model.batch_norm == "local"

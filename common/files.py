@@ -26,20 +26,22 @@ def round_of(path: Path) -> int | None:
 
 
 def keep_recent(path: Path, n_rounds: int) -> None:
-    """Delete the files of all rounds but the one of `path` and those just before it.
+    """Delete the files of all rounds but the one of `path` and the last ones before it.
 
     Files of later rounds are deleted as well: they belong to an earlier run of the same name.
 
     Args:
         path: named ``round-<number>`` with any ending.
-        n_rounds: how many to keep, counted from `path` backwards.
+        n_rounds: how many files to keep, counted from `path` backwards.
     """
     newest = round_of(path)
     if newest is None:
         raise ValueError(f"{path}: expected a name like round-0001")
-    for other in path.parent.glob(f"round-*{path.suffix}"):
-        number = round_of(other)
-        if number is not None and not newest - n_rounds < number <= newest:
+    numbered = [(round_of(other), other) for other in path.parent.glob(f"round-*{path.suffix}")]
+    rounds = sorted(((n, other) for n, other in numbered if n is not None), reverse=True)
+    kept = [other for number, other in rounds if number <= newest][:n_rounds]
+    for _, other in rounds:
+        if other not in kept:
             other.unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ cases are numbers, errors are codes.
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from common.codec import record
 from common.config import RunConfig, SiteName
@@ -144,15 +144,15 @@ class FloorTask:
     """Coordinator to held-out site: measure the task's learning-free baseline."""
 
     run: str
-    task: Task
+    plan_hash: str
 
 
 @record
 class FloorMeasured:
     """Held-out site to coordinator: mean Dice at the threshold that is best there."""
 
-    mean_dice: float
-    threshold: float
+    mean_dice: Annotated[float, Ge(0), Le(1)]
+    threshold: Annotated[float, Ge(0), Le(1)]
 
 
 ErrorCode = Literal[

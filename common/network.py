@@ -6,6 +6,7 @@ head on every decoder stage, He initialisation.
 """
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from common.axes import Weights
 from common.config import Model, Norm
+from common.errors import MessageError
 from common.plan import Axis3, Configuration
 from common.task import Task
 
@@ -137,6 +139,21 @@ def load_weights(network: nn.Module, weights: Weights) -> None:
     _, unexpected = network.load_state_dict(tensors, strict=False)
     if unexpected:
         raise KeyError(f"weights for tensors that the network does not have: {unexpected}")
+
+
+def load_all_weights(network: nn.Module, weights: Weights, kept: Collection[str]) -> None:
+    """Copy weights that arrived into a network; all but the site's own must be there.
+
+    Raises:
+        MessageError: when a tensor is missing, unknown or of another shape.
+    """
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    wanted = {name: tuple(shape) for name, shape in expected.items() if name not in kept}
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    if wanted != found:
+        differing = sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
+        raise MessageError(f"weights: expected those of the agreed network; differ in {differing}")
+    load_weights(network, weights)
 
 
 def weights_of(network: nn.Module) -> Weights:

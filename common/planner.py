@@ -1,29 +1,46 @@
 """From the federation's fingerprint to its plan: the published rules, the same on every machine.
 
 Coordinator and sites run this on the same merged fingerprint and must get the same hash. Only
-sums, products, quotients and roundings are used, so that no mathematics library can differ.
+sums, products, quotients and roundings are used, so that no mathematics library can differ; the
+one root (the first patch of "v2") is rounded to whole voxels at once.
 
 Source: nnU-Net (arXiv 1904.08128v2), methods "blueprint parameters" and "inferred parameters",
 and the planner v2.1 of the paper's code (MIC-DKFZ/nnUNet at dba763e1), which decides where the
 text is not exact.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
-from math import floor, isfinite, prod
+from math import isfinite, prod
 from typing import Literal, TypeVar
 
 from common.axes import Shape
+from common.cascade import Stage, full_resolution, low_resolution, rounded
 from common.errors import ConfigError
 from common.fingerprint import Fingerprint
 from common.intensity import ct_channels, intensity_constants
-from common.plan import PLAN_SCHEMA, Configuration, Normalization, Plan, Rules, Spacing3, sealed
+from common.patch import Demand, budget_of, fitted, is_anisotropic
+from common.plan import (
+    PLAN_SCHEMA,
+    AnyConfiguration,
+    Configuration,
+    Configuration2d,
+    ConfigurationName,
+    Normalization,
+    Plan,
+    Rules,
+    Spacing3,
+    sealed,
+)
 from common.rules import RuleSet, rule_set
 from common.summary import PlanSummary, summary_of
-from common.topology import Axes, Topology, features_per_stage, shrunk, topology, voxel_channels
+from common.topology import Lengths, features_per_stage
 
 __all__ = ["PlanSummary", "plan", "plan_summary", "summary_of"]
 
 T = TypeVar("T")
+MAX_SPACING_RATIO = 10_000  # of whole-body slices to microscopy; published data reach 20
+MAX_EDGE_VOXELS = 100_000  # a hundred times the largest published axis
 
 
 def plan(
@@ -101,10 +118,20 @@ def _planned(
             f"expected base_features and max_batch_size of at least 1, "
             f"found {base_features} and {max_batch_size}"
         )
+    _require_plausible(summary)
     table = rule_set(rules)
     transpose = _slowest_first(summary.target_spacing_mm)
-    published = _full_resolution(summary, transpose, table, memory_gb)
-    configuration, limits = _limited(published, table, base_features, max_batch_size)
+    demand = Demand(
+        n_channels=len(summary.channels),
+        n_outputs=summary.n_foreground_classes + 1,
+        n_cases=summary.n_training_cases,
+        memory_gb=memory_gb,
+    )
+    published = _published(summary, transpose, demand, table)
+    limited = {
+        name: _limited(configuration, table, base_features, max_batch_size)
+        for name, configuration in published.items()
+    }
     return sealed(
         Plan(
             schema=PLAN_SCHEMA,
@@ -113,10 +140,26 @@ def _planned(
             channels=summary.channels,
             transpose=transpose,
             normalization=normalization,
-            configurations={"3d_fullres": configuration},
-            limits=limits,
+            configurations=limited,
+            cascade="3d_lowres" in limited,
+            limits=_limits(published, limited, table, base_features),
         )
     )
+
+
+def _require_plausible(summary: PlanSummary) -> None:
+    """Refuse what no scanner makes: every loop of the planner is short within these limits."""
+    spacing, shape = summary.target_spacing_mm, summary.median_shape_at_target
+    if not max(spacing) <= MAX_SPACING_RATIO * min(spacing):
+        raise ConfigError(
+            f"target_spacing_mm: expected axes within a factor of {MAX_SPACING_RATIO}, "
+            f"found {spacing}"
+        )
+    if not max(shape) <= MAX_EDGE_VOXELS:
+        raise ConfigError(
+            f"median_shape_at_target: expected at most {MAX_EDGE_VOXELS} voxels along an axis, "
+            f"found {shape}"
+        )
 
 
 def _normalization(fingerprint: Fingerprint) -> tuple[Normalization, ...]:
@@ -150,83 +193,90 @@ def _ct_normalization(fingerprint: Fingerprint, channel: str) -> Normalization:
     )
 
 
-def _full_resolution(
-    summary: PlanSummary, transpose: Shape, table: RuleSet, memory_gb: float
-) -> Configuration:
-    """Return 3d_fullres by the rules alone, axes in the network's order."""
+def _published(
+    summary: PlanSummary, transpose: Shape, demand: Demand, table: RuleSet
+) -> dict[ConfigurationName, AnyConfiguration]:
+    """Return every configuration by the rules alone, axes in the network's order."""
     spacing = tuple(summary.target_spacing_mm[axis] for axis in transpose)
-    unrounded = tuple(summary.median_shape_at_target[axis] for axis in transpose)
-    median = tuple(max(1, round(voxels)) for voxels in unrounded)
-    network, room = _fitted(spacing, median, summary, table, memory_gb)
-    share = table.max_share_of_voxels * summary.n_training_cases * prod(median)
-    covered = max(round(share / prod(network.patch_size)), table.min_batch_size)
+    shape = tuple(summary.median_shape_at_target[axis] for axis in transpose)
+    made: dict[ConfigurationName, AnyConfiguration] = {"2d": _slices(spacing, shape, demand, table)}
+    if table.slice_is_2d and shape[0] == 1:
+        return made
+    full = full_resolution(spacing, shape, demand, table)
+    low = low_resolution(full, shape, demand, table)
+    # Code: with a cascade, full resolution and its second stage sum Dice over the batch.
+    made["3d_fullres"] = _three_axes(full, table, batch_dice=low is not None)
+    if low is not None:
+        made["3d_lowres"] = _three_axes(low, table, batch_dice=False)
+    return made
+
+
+def _slices(
+    spacing_mm: Lengths, median_shape: Lengths, demand: Demand, table: RuleSet
+) -> Configuration2d:
+    """Return 2d: slices across the first axis, which is never resampled."""
+    median = median_shape if table.rounds_every_case else rounded(median_shape)
+    fit = fitted(spacing_mm[1:], median[1:], prod(median), demand, table)
+    return Configuration2d(
+        spacing_mm=_two(spacing_mm[1:]),
+        median_shape=_two(median[1:]),
+        patch_size=_two(fit.network.patch_size),
+        batch_size=fit.batch_size,
+        strides=tuple(_two(stride) for stride in fit.network.strides),
+        kernel_sizes=tuple(_two(kernel) for kernel in fit.network.kernel_sizes),
+        features_per_stage=fit.features,
+        batch_dice=True,
+    )
+
+
+def _three_axes(stage: Stage, table: RuleSet, *, batch_dice: bool) -> Configuration:
+    network = stage.fit.network
     return Configuration(
-        spacing_mm=_three(spacing),
-        median_shape=_three(unrounded),
+        spacing_mm=_three(stage.spacing_mm),
+        median_shape=_three(stage.median_shape),
         patch_size=_three(network.patch_size),
-        batch_size=min(floor(table.reference_batch_size * max(room, 1)), covered),
+        batch_size=stage.fit.batch_size,
         strides=tuple(_three(stride) for stride in network.strides),
         kernel_sizes=tuple(_three(kernel) for kernel in network.kernel_sizes),
-        features_per_stage=features_per_stage(
-            len(network.kernel_sizes), table.base_features, table.max_features
-        ),
-        batch_dice=False,  # code: 3d_fullres sums Dice over the batch only beside a cascade
+        features_per_stage=stage.fit.features,
+        batch_dice=batch_dice,
+        anisotropic_augmentation=is_anisotropic(network.patch_size, table),
     )
-
-
-def _fitted(
-    spacing_mm: tuple[float, ...],
-    median_shape: Axes,
-    summary: PlanSummary,
-    table: RuleSet,
-    memory_gb: float,
-) -> tuple[Topology, float]:
-    """Return the largest network that fits, and how many times over it does.
-
-    The start is a cube in mm, clipped by the median shape: larger patches see only padding.
-
-    Raises:
-        ConfigError: when not even one voxel fits.
-    """
-    coarsest = max(spacing_mm)
-    start = tuple(
-        min(round(coarsest / mm * table.start_edge_voxels), voxels)
-        for mm, voxels in zip(spacing_mm, median_shape, strict=True)
-    )
-    reference = table.reference_voxel_channels * memory_gb / table.reference_memory_gb
-    n_ends = len(summary.channels) + summary.n_foreground_classes + 1
-    network = topology(spacing_mm, start)
-    while (used := _memory(network, n_ends, table)) > reference:
-        if prod(network.patch_size) == 1:
-            raise ConfigError(f"memory_gb: expected enough for a patch, found {memory_gb}")
-        network = shrunk(network, spacing_mm, median_shape)
-    return network, reference / used
-
-
-def _memory(network: Topology, n_ends: int, table: RuleSet) -> int:
-    """Return the memory proxy, always with the published features, whatever the run wants."""
-    features = features_per_stage(
-        len(network.kernel_sizes), table.base_features, table.max_features
-    )
-    return voxel_channels(network, features, n_ends)
 
 
 def _limited(
-    published: Configuration, table: RuleSet, base_features: int, max_batch_size: int | None
-) -> tuple[Configuration, tuple[str, ...]]:
-    """Return what the run can afford of the published configuration, and each change in words."""
-    batch_size = min(published.batch_size, max_batch_size or published.batch_size)
-    limits = []
-    if batch_size != published.batch_size:
-        limits.append(f"batch_size {batch_size} instead of {published.batch_size} (max_batch_size)")
+    published: AnyConfiguration, table: RuleSet, base_features: int, max_batch_size: int | None
+) -> AnyConfiguration:
+    """Return what the run can afford of a published configuration."""
+    most = budget_of(table, len(published.patch_size)).max_features
+    return replace(
+        published,
+        batch_size=min(published.batch_size, max_batch_size or published.batch_size),
+        features_per_stage=features_per_stage(len(published.kernel_sizes), base_features, most),
+    )
+
+
+def _limits(
+    published: Mapping[ConfigurationName, AnyConfiguration],
+    limited: Mapping[ConfigurationName, AnyConfiguration],
+    table: RuleSet,
+    base_features: int,
+) -> tuple[str, ...]:
+    """Return each change in words; of a batch without a name, 3d_fullres is meant."""
+    lines = []
+    for name, found in limited.items():
+        before = published[name].batch_size
+        if found.batch_size != before:
+            prefix = "" if name == "3d_fullres" else f"{name}: "
+            lines.append(
+                f"{prefix}batch_size {found.batch_size} instead of {before} (max_batch_size)"
+            )
     if base_features != table.base_features:
-        limits.append(
+        lines.append(
             f"{base_features} features in the first stage instead of {table.base_features} "
             "(base_features)"
         )
-    features = features_per_stage(len(published.kernel_sizes), base_features, table.max_features)
-    limited = replace(published, batch_size=batch_size, features_per_stage=features)
-    return limited, tuple(limits)
+    return tuple(lines)
 
 
 def _slowest_first(spacing_mm: Spacing3) -> Shape:
@@ -238,3 +288,8 @@ def _slowest_first(spacing_mm: Spacing3) -> Shape:
 def _three(values: tuple[T, ...]) -> tuple[T, T, T]:
     z, y, x = values
     return z, y, x
+
+
+def _two(values: tuple[T, ...]) -> tuple[T, T]:
+    y, x = values
+    return y, x

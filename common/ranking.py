@@ -84,6 +84,7 @@ def rank_methods(
         for name in institutions
     ]
     ranks = [part for part in ranks if part.size]
+    _require_common_cases(scores)
     mean_rank = _brats_mean_rank(ranks) if scheme == "brats" else _fets_mean_rank(ranks, ties)
     methods = tuple(scores)
     return Ranking(
@@ -95,6 +96,17 @@ def rank_methods(
         final_rank=dict(zip(methods, map(int, rankdata(mean_rank, "min")), strict=True)),
         permutation=_pairwise_tests(methods, np.concatenate(ranks, axis=1)),
     )
+
+
+def _require_common_cases(scores: Mapping[str, Mapping[str, ScoreTable]]) -> None:
+    """Demand that some case was scored for two methods: else every rank is of a missing case."""
+    by_method = [
+        {(name, case) for name, table in tables.items() for case in table}
+        for tables in scores.values()
+    ]
+    scored = [cases for cases in by_method if cases]
+    if len(scored) > 1 and sum(map(len, scored)) == len(set.union(*scored)):
+        raise ConfigError("ranking: expected a case that two methods were scored on, found none")
 
 
 def case_ranks(tables: list[ScoreTable], regions: tuple[str, ...], ties: Ties) -> Ranks:

@@ -3,6 +3,8 @@
 Source: nnU-Net (arXiv 1904.08128v2), methods "target spacing".
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated
 
 from annotated_types import Ge, Gt, MinLen
@@ -28,21 +30,28 @@ class PlanSummary:
     median_shape_at_target: tuple[
         Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]
     ]
-    """In voxels, unrounded, in the order of the spacings."""
+    """In voxels, in the order of the spacings; whether rounded per case is the rules' choice."""
 
 
 def summary_of(fingerprint: Fingerprint, rules: Rules = "paper") -> PlanSummary:
     """Return target spacing and median shape of a fingerprint, axes (z, y, x) of RAS+.
+
+    The median of shapes that are rounded per case needs no shapes either: rounding keeps the
+    order of the extents, axis by axis.
 
     Raises:
         ConfigError: when the fingerprint has no cases.
     """
     if fingerprint.n_cases == 0:
         raise ConfigError(f"fingerprint of {fingerprint.task}: expected at least one case, found 0")
-    ticks = _target_spacing_ticks(fingerprint, rule_set(rules))
-    extents = _medians(fingerprint.extents_ticks)
+    table = rule_set(rules)
+    ticks = _target_spacing_ticks(fingerprint, table)
     z, y, x = (step / TICKS_PER_MM for step in ticks)
-    depth, height, width = (extent / step for extent, step in zip(extents, ticks, strict=True))
+    resampled = _median_rounded_shape if table.rounds_every_case else _median_shape
+    depth, height, width = (
+        resampled(extents, step)
+        for extents, step in zip(fingerprint.extents_ticks, ticks, strict=True)
+    )
     return PlanSummary(
         name=fingerprint.task,
         channels=fingerprint.channels,
@@ -54,19 +63,27 @@ def summary_of(fingerprint: Fingerprint, rules: Rules = "paper") -> PlanSummary:
 
 
 def _target_spacing_ticks(fingerprint: Fingerprint, table: RuleSet) -> list[float]:
-    """Return the median spacing; along slices that are thick and few, the 10th percentile.
-
-    Comparisons are with the finer in-plane axis, as in the code of the paper.
-    """
+    """Return the median spacing; along slices that are thick and few, the 10th percentile."""
     target = _medians(fingerprint.spacings_ticks)
     size = _medians(fingerprint.shapes_voxels)
     worst = target.index(max(target))
-    finest = min(step for axis, step in enumerate(target) if axis != worst)
+    in_plane = table.in_plane_mm([step for axis, step in enumerate(target) if axis != worst])
     shortest = min(voxels for axis, voxels in enumerate(size) if axis != worst)
-    if target[worst] > table.anisotropy * finest and size[worst] * table.anisotropy < shortest:
+    if target[worst] > table.anisotropy * in_plane and size[worst] * table.anisotropy < shortest:
         low = percentile(fingerprint.spacings_ticks[worst], table.low_percentile)
-        target[worst] = low if low >= finest else finest + table.clamp_margin_mm * TICKS_PER_MM
+        target[worst] = low if low >= in_plane else in_plane + table.clamp_margin_mm * TICKS_PER_MM
     return target
+
+
+def _median_shape(extents_ticks: Mapping[int, int], step_ticks: float) -> float:
+    return percentile(extents_ticks, 50) / step_ticks
+
+
+def _median_rounded_shape(extents_ticks: Mapping[int, int], step_ticks: float) -> float:
+    shapes: Counter[int] = Counter()
+    for extent, n_cases in extents_ticks.items():
+        shapes[max(1, round(extent / step_ticks))] += n_cases
+    return percentile(shapes, 50)
 
 
 def _medians(histograms: AxisHistograms) -> list[float]:

@@ -24,6 +24,7 @@ def main(grid: Grid, context: Context) -> None:
     The folder holds config.toml and task.toml; Flower's run configuration cannot hold lists.
     """
     folder = RunFolder(Path(str(context.run_config["run-dir"])))
+    folder.check_name()
     config, task = read_toml(RunConfig, folder.config), read_toml(Task, folder.task)
     log = EventLog(folder.events)
     run(config, task, FlowerSites(grid), folder, log, device="chosen by each site")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from common.errors import ConfigError
+from common.plan import Rules
 from common.scores import ScoreTable
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
@@ -23,7 +24,7 @@ def plan(
     memory_gb: Annotated[
         float, typer.Option(min=0.1, help="Accelerator memory of the smallest site.")
     ] = 8.0,
-    rules: Annotated[Literal["paper"], typer.Option(help="Which published planner.")] = "paper",
+    rules: Annotated[Rules, typer.Option(help="Which published planner.")] = "paper",
 ) -> None:
     """Merge fingerprints and plan; same input, same bytes, same hash on every machine."""
     from common.codec import read_json, write_json

@@ -194,7 +194,9 @@ def read_events(path: Path) -> Iterator[tuple[datetime, Event]]:
     Raises:
         ConfigError: when a whole line does not fit its event type.
     """
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(
+        path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1
+    ):
         try:
             plain = json.loads(line)
         except ValueError:

@@ -1,12 +1,14 @@
 """Before the first round: who is there, what do they have, and one plan that all agree on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import TypeVar
 
-from common.codec import write_json
+from common.codec import content_hash, read_json, record, write_json
 from common.config import RunConfig
 from common.errors import FederationError
-from common.fingerprint import Fingerprint, merge_all
+from common.fingerprint import Fingerprint, empty, merge_all
 from common.messages import Measured, MeasureTask, PrepareTask
 from common.plan import Plan
 from common.planner import plan as make_plan
@@ -17,6 +19,15 @@ from server.run_folder import RunFolder
 from server.sites import Answers, Failure, Reply, Sites
 
 T = TypeVar("T")
+
+
+@record
+class CohortRecord:
+    """Who takes part and with which data; a resumed run has the same sites with the same data."""
+
+    training: dict[str, str]
+    """Hash of the fingerprint by site."""
+    held_out: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -38,8 +49,12 @@ def join(sites: Sites, config: RunConfig, task: Task, folder: RunFolder, log: Ev
     Raises:
         FederationError: when a site cannot describe its data, or too few or none of a role came.
     """
+    config.check_task(task)
     federation = config.federation
+    kept = read_json(CohortRecord, folder.cohort) if folder.cohort.exists() else None
     n_sites = federation.min_sites + len(federation.held_out)
+    if kept is not None:
+        n_sites = len(kept.training) + len(kept.held_out)
     asked = MeasureTask(run=folder.name, task=task)
     answers = sites.measure(asked, n_sites, federation.join_timeout_s)
     measured = {reply.site: reply.value for reply in _all_of(answers, "describe its data")}
@@ -54,10 +69,15 @@ def join(sites: Sites, config: RunConfig, task: Task, folder: RunFolder, log: Ev
     n_cases = sum(value.fingerprint.n_cases for value in training.values())
     if n_cases > MAX_CASES:
         raise FederationError(f"training cases: expected at most {MAX_CASES}, found {n_cases}")
+    cohort = Cohort(training, held_out)
+    cohort = _same_as_before(cohort, kept) if kept else cohort
+    write_json(folder.cohort, _recorded(cohort))
+    measured = {name: measured[name] for name in cohort.everyone}
+    _require_one_version(measured)
     for name, value in measured.items():
         role = "held-out" if name in held_out else "training"
         log.append(SiteJoined(site=name, role=role, n_cases=value.fingerprint.n_cases))
-    return Cohort(training, held_out)
+    return cohort
 
 
 def agree(
@@ -76,9 +96,15 @@ def agree(
         ConfigError: when sites describe different tasks (it says who has what).
         FederationError: when a site refuses; a difference of plans is never passed over.
     """
-    named = {name: value.fingerprint for name, value in cohort.training.items()}
-    fingerprint = merge_all(named)
+    everyone = {**cohort.training, **cohort.held_out}
+    described = {name: value.fingerprint for name, value in everyone.items()}
+    merge_all({"coordinator": empty(task), **described})  # refuses, with who has what
+    fingerprint = merge_all({name: described[name] for name in cohort.training})
     plan = planned(fingerprint, config)
+    if folder.plan.exists() and (old := read_json(Plan, folder.plan)).hash != plan.hash:
+        raise FederationError(
+            f"{folder.plan}: expected the plan of this run, {old.hash}, planned {plan.hash}"
+        )
     write_json(folder.plan, plan)
     terms = PrepareTask(
         run=folder.name,
@@ -108,6 +134,38 @@ def planned(fingerprint: Fingerprint, config: RunConfig) -> Plan:
         base_features=config.model.base_features,
         max_batch_size=config.planning.max_batch_size,
     )
+
+
+def _recorded(cohort: Cohort) -> CohortRecord:
+    def hashes(sites: Mapping[str, Measured]) -> dict[str, str]:
+        return {name: content_hash(value.fingerprint) for name, value in sites.items()}
+
+    return CohortRecord(training=hashes(cohort.training), held_out=hashes(cohort.held_out))
+
+
+def _same_as_before(cohort: Cohort, kept: CohortRecord) -> Cohort:
+    """Return the sites that the run began with.
+
+    Raises:
+        FederationError: when one is missing, or its data changed.
+    """
+    now = _recorded(cohort)
+    before, found = {**kept.training, **kept.held_out}, {**now.training, **now.held_out}
+    if missing := sorted(set(before) - set(found)):
+        raise FederationError(f"resume: expected the sites {missing}, which are not connected")
+    if changed := sorted(name for name in before if before[name] != found[name]):
+        raise FederationError(f"resume: the data of {changed} changed since the run began")
+    return Cohort(
+        {name: cohort.training[name] for name in kept.training},
+        {name: cohort.held_out[name] for name in kept.held_out},
+    )
+
+
+def _require_one_version(measured: Mapping[str, Measured]) -> None:
+    ours = version("consilium")
+    others = {name: value.version for name, value in measured.items() if value.version != ours}
+    if others:
+        raise FederationError(f"expected consilium {ours} at every site, found {others}")
 
 
 def _all_of(answers: Answers[T], what: str) -> list[Reply[T]]:

@@ -1,22 +1,29 @@
 """The rounds of one method: send weights, accept good updates, aggregate, checkpoint."""
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from common.batchnorm import local_names
 from common.config import MethodName, RunConfig
 from common.errors import FederationError, MessageError
 from common.messages import TrainTask, Update, ValidateTask
 from common.network import build_network, initial_weights
-from common.plan import Plan
+from common.plan import Plan, three_d
 from common.task import Task
-from server.events import EventLog, RoundFinished, SiteFailed, SiteTrained, SiteValidated
+from server.events import (
+    EventLog,
+    RoundFinished,
+    SiteFailed,
+    SiteTrained,
+    SiteValidated,
+    read_events,
+)
 from server.joining import Cohort
 from server.run_folder import RunFolder, latest_checkpoint, save_checkpoint
 from server.sites import Answers, Failure, Reply, Sites
 from server.strategies import SiteUpdate, State, Strategy, build_strategy
-from server.validation import check_update, update_norm
+from server.validation import check_dice, check_update, update_norm
 
 
 @dataclass(frozen=True)
@@ -32,13 +39,6 @@ class Experiment:
     log: EventLog
 
 
-@dataclass
-class _Accepted:
-    """Names of the sites whose update was folded in this round."""
-
-    sites: list[str] = field(default_factory=list)
-
-
 def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
     """Train with one method from its latest checkpoint, or from the beginning.
 
@@ -52,7 +52,7 @@ def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
     done, state = _start(run, strategy)
     for round_ in range(done + 1, run.config.federation.rounds + 1):
         state = _round(run, strategy, state, round_)
-    if done < run.config.federation.rounds:
+    if not _was_validated(run, strategy.name):
         _validate(run, strategy, state)
     return strategy, state
 
@@ -60,9 +60,10 @@ def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
 def _start(run: Experiment, strategy: Strategy) -> tuple[int, State]:
     kept = latest_checkpoint(run.folder.checkpoints(strategy.name))
     if kept is not None:
+        _log_finished(run, strategy.name, kept[0])
         return kept
     model = run.config.model
-    network = build_network(run.task, run.plan.configurations[model.configuration], model)
+    network = build_network(run.task, three_d(run.plan, model.configuration), model)
     stays = local_names(network, model.batch_norm)
     weights = initial_weights(network, run.config.federation.seed)
     shared = {name: tensor for name, tensor in weights.items() if name not in stays}
@@ -80,20 +81,43 @@ def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> St
         proximal_mu=strategy.proximal_mu,
     )
     tasks = {site: (task, strategy.weights_for(state, site)) for site in run.cohort.training}
-    accepted = _Accepted()
+    accepted: list[str] = []
     answers = run.sites.train(tasks, run.config.federation.round_timeout_s)
     state = strategy.aggregate(state, _good_updates(run, strategy, state, task, answers, accepted))
     _require_quorum(run, strategy, round_, accepted)
     save_checkpoint(run.folder.checkpoints(strategy.name), round_, state)
+    seconds = time.monotonic() - began
     run.log.append(
-        RoundFinished(
-            method=strategy.name,
-            round=round_,
-            n_sites=len(accepted.sites),
-            seconds=time.monotonic() - began,
-        )
+        RoundFinished(method=strategy.name, round=round_, n_sites=len(accepted), seconds=seconds)
     )
     return state
+
+
+def _log_finished(run: Experiment, method: str, round_: int) -> None:
+    """Log the end of a round whose checkpoint was written just before a crash."""
+    events = [event for _, event in read_events(run.folder.events)]
+    if any(
+        isinstance(e, RoundFinished) and (e.method, e.round) == (method, round_) for e in events
+    ):
+        return
+    trained = {
+        event.site: event.seconds
+        for event in events
+        if isinstance(event, SiteTrained) and (event.method, event.round) == (method, round_)
+    }
+    seconds = max(trained.values(), default=0.0)
+    run.log.append(
+        RoundFinished(method=method, round=round_, n_sites=len(trained), seconds=seconds)
+    )
+
+
+def _was_validated(run: Experiment, method: str) -> bool:
+    """Return whether an earlier start of this run measured the last round's weights already."""
+    last = run.config.federation.rounds
+    return any(
+        isinstance(event, SiteValidated) and (event.method, event.round) == (method, last)
+        for _, event in read_events(run.folder.events)
+    )
 
 
 def _good_updates(
@@ -102,7 +126,7 @@ def _good_updates(
     state: State,
     task: TrainTask,
     answers: Answers[Update],
-    accepted: _Accepted,
+    accepted: list[str],
 ) -> Iterator[SiteUpdate]:
     """Yield the updates that pass every check; report the others. One is in memory at a time."""
     for answer in answers:
@@ -113,21 +137,24 @@ def _good_updates(
         try:
             declared = run.cohort.training[answer.site].fingerprint.n_cases
             weights = check_update(answer, task, sent, declared)
+            check_dice(answer.value.validation, run.task.regions)
         except MessageError as error:
             failure = Failure(answer.site, "message", str(error))
             _report_failure(run, task.method, task.round, failure)
             continue
         _report_update(run, task, answer, update_norm(weights, sent))
-        accepted.sites.append(answer.site)
+        accepted.append(answer.site)
         yield SiteUpdate(answer.site, answer.value.n_cases, weights)
 
 
-def _require_quorum(run: Experiment, strategy: Strategy, round_: int, accepted: _Accepted) -> None:
+def _require_quorum(
+    run: Experiment, strategy: Strategy, round_: int, accepted: Sequence[str]
+) -> None:
     needed = run.config.federation.min_sites
-    if len(accepted.sites) < needed:
+    if len(accepted) < needed:
         raise FederationError(
             f"{strategy.name}, round {round_}: expected good updates of at least {needed} sites, "
-            f"found {len(accepted.sites)}; see {run.folder.events} for the reasons"
+            f"found {len(accepted)}; see {run.folder.events} for the reasons"
         )
 
 
@@ -141,6 +168,11 @@ def _validate(run: Experiment, strategy: Strategy, state: State) -> None:
     for answer in run.sites.validate(tasks, run.config.federation.round_timeout_s):
         if isinstance(answer, Failure):
             _report_failure(run, strategy.name, last, answer)
+            continue
+        try:
+            check_dice(answer.value.dice, run.task.regions)
+        except MessageError as error:
+            _report_failure(run, strategy.name, last, Failure(answer.site, "message", str(error)))
         else:
             _report_validation(run, strategy.name, last, answer.site, answer.value.dice)
 

@@ -4,7 +4,9 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Any
 
 from common.codec import encode, read_toml, write_toml
 from common.config import RunConfig
@@ -47,8 +49,8 @@ def run(
     plan = agree(sites, cohort, config, task, folder, log)
     experiment = Experiment(config, task, plan, cohort, folder, sites, log)
 
-    for method in config.federation.methods:
-        strategy, state = train_method(experiment, method)
+    trained = [train_method(experiment, method) for method in config.federation.methods]
+    for strategy, state in trained:
         score_method(experiment, strategy, state)
     measure_floor(experiment)
     rank(experiment, config.federation.methods)
@@ -60,10 +62,32 @@ def run(
 
 def _claim(folder: RunFolder, config: RunConfig, task: Task) -> None:
     """Write configuration and task, or check that they are those of the run that is resumed."""
-    if folder.config.exists() and encode(read_toml(RunConfig, folder.config)) != encode(config):
-        raise ConfigError(f"{folder.config}: expected the configuration of this run, found another")
+    if folder.config.exists():
+        _require_same(encode(read_toml(RunConfig, folder.config)), encode(config), folder)
     write_toml(folder.task, task)
     write_toml(folder.config, config)
+
+
+def _require_same(kept: dict[str, Any], given: dict[str, Any], folder: RunFolder) -> None:
+    """Demand equal configurations; where the data lie may change, their content is checked."""
+    old, new = dict(_flat(kept)), dict(_flat(given))
+    keys = [key for key in {**old, **new} if not key.startswith("simulation.data")]
+    differing = [
+        f"{folder.config}: {key}: expected {old.get(key)!r} as this run began, "
+        f"found {new.get(key)!r}"
+        for key in keys
+        if old.get(key) != new.get(key)
+    ]
+    if differing:
+        raise ConfigError("\n".join(differing))
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _started(config: RunConfig, task: Task, folder: RunFolder, device: str) -> RunStarted:

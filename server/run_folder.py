@@ -49,6 +49,11 @@ class RunFolder:
         return self.path / "task.toml"
 
     @property
+    def cohort(self) -> Path:
+        """The sites that the run began with."""
+        return self.path / "cohort.json"
+
+    @property
     def plan(self) -> Path:
         """The plan that all sites agreed on."""
         return self.path / "plan.json"

@@ -12,7 +12,7 @@ from common.messages import FloorTask, Tested, TestTask
 from common.metrics import BRATS_RULES, RegionScore
 from common.ranking import Ranking, rank_methods
 from common.scores import ScoreTable, definition_of, read_scores, write_scores
-from server.events import FloorMeasured, HeldOutScored, Note, PictureReleased
+from server.events import FloorMeasured, HeldOutScored, Note, PictureReleased, read_events
 from server.rounds import Experiment
 from server.run_folder import save_model
 from server.sites import Failure, Reply
@@ -48,8 +48,9 @@ def measure_floor(run: Experiment) -> None:
     floor = run.task.floor
     if floor is None or not run.cohort.held_out:
         return
-    asked = FloorTask(run=run.folder.name, task=run.task)
-    for answer in run.sites.floor(asked, tuple(run.cohort.held_out)):
+    known = {e.site for _, e in read_events(run.folder.events) if isinstance(e, FloorMeasured)}
+    asked = FloorTask(run=run.folder.name, plan_hash=run.plan.hash)
+    for answer in run.sites.floor(asked, sorted(set(run.cohort.held_out) - known)):
         if isinstance(answer, Failure):
             run.log.append(Note(text=f"{answer.site}: no learning-free floor: {answer.code}"))
             continue

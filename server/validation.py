@@ -4,7 +4,7 @@ Counting a site's cases before its weights are known to be good biases the mean 
 """
 
 import base64
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -56,6 +56,18 @@ def _check_tensor(name: str, found: np.ndarray, expected: np.ndarray) -> None:
         raise MessageError(f"weights: {name}: expected finite values")
     if found.size and float(np.abs(found).max()) > MAX_WEIGHT:
         raise MessageError(f"weights: {name}: expected magnitudes up to {MAX_WEIGHT:.0f}")
+
+
+def check_dice(dice: Mapping[str, float] | None, regions: Collection[str]) -> None:
+    """Demand a Dice in [0, 1] for every region and for nothing else, or none at all.
+
+    Raises:
+        MessageError: when it does not fit.
+    """
+    if dice is None:
+        return
+    if set(dice) != set(regions) or not all(0 <= value <= 1 for value in dice.values()):
+        raise MessageError(f"dice: expected a fraction for each of {', '.join(regions)}")
 
 
 def check_tested(tested: Tested, regions: Collection[str], n_released: int) -> None:

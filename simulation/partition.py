@@ -18,7 +18,7 @@ from common.files import write_atomically
 from common.random import step_rng
 
 COLUMNS = ("Partition_ID", "Subject_ID")  # FeTS challenge, partitioning_1.csv
-SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # sites name files and folders of a run
+SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # sites name files and folders of a run
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def write_csv(partition: Partition, path: Path) -> None:
 def by_sizes(
     cases: Sequence[str], sizes: Mapping[str, int] | Sequence[int], seed: int
 ) -> Partition:
-    """Deal the cases out at random, a fixed number to each site.
+    """Deal the cases out at random, a fixed number to each site; what is left over is not used.
 
     Args:
         cases: names of all cases, in any order.
@@ -88,15 +88,15 @@ def by_sizes(
         seed: of the draw.
 
     Raises:
-        ConfigError: when a size is below 1 or the sizes do not add up to the number of cases.
+        ConfigError: when a size is below 1, there is none, or they add up to more than the cases.
     """
     named = _named(sizes)
     too_small = [f"{site} = {size}" for site, size in named.items() if size < 1]
     if too_small:
         raise ConfigError(f"sizes: expected at least 1 case per site, found {', '.join(too_small)}")
-    if sum(named.values()) != len(cases):
+    if not 0 < sum(named.values()) <= len(cases):
         raise ConfigError(
-            f"sizes: expected a sum of {len(cases)}, the number of cases, "
+            f"sizes: expected a sum of 1 to {len(cases)}, the number of cases, "
             f"found {sum(named.values())}"
         )
     shuffled = _shuffled(cases, _rng(seed, "partition by sizes"))

@@ -16,14 +16,16 @@ from common.codec import read_toml, write_toml
 from common.config import RunConfig, Simulation
 from common.errors import ConfigError, DataError
 from common.task import Task
-from server.events import EventLog
+from server.events import EventLog, Note
 from server.flower_sites import FlowerSites
 from server.run import run
 from server.run_folder import RunFolder
 from simulation.grid import InProcessGrid
 from simulation.partition import Partition, by_dirichlet, by_sizes, check_cases, from_csv
 
-OPEN_POLICY = Policy(case_scores=True, validation_means=True, pictures=True)  # one's own data
+OPEN_POLICY = Policy(  # one's own data
+    case_scores=True, validation_means=True, pictures=True, fingerprint="exact"
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ def load_study(path: Path, data: Path | None) -> Study:
     csv = str(base / wanted.csv) if wanted.csv is not None else None
     task = str(base / config.task) if config.task.endswith(".toml") else config.task
     simulation = replace(wanted, csv=csv, data=str(folder))
-    return Study(replace(config, task=task, simulation=simulation), task_of(folder, task), folder)
+    chosen = task_of(folder, task)
+    config.check_task(chosen)
+    return Study(replace(config, task=task, simulation=simulation), chosen, folder)
 
 
 def simulate(
@@ -77,6 +81,9 @@ def simulate(
         raise DataError(f"{study.data}: defects: {len(found.defects)}", found.defects)
     partition = partition_of(study, tuple(case.name for case in found.cases))
     check_roles(study.config, partition)
+    n_unused = len(found.cases) - sum(map(len, partition.sites.values()))
+    if n_unused:
+        log.append(Note(text=f"{n_unused} cases of the data set belong to no site"))
     site_files = write_sites(study, partition, folder)
     nodes = {number: {"site": str(path)} for number, path in enumerate(site_files, start=1)}
     sites = FlowerSites(InProcessGrid(app, nodes))
@@ -109,7 +116,9 @@ def check_roles(config: RunConfig, partition: Partition) -> None:
         f"federation.held_out: {name!r} is no site; expected one of {', '.join(sorted(sites))}"
         for name in sorted(held_out - sites)
     ]
-    if len(sites - held_out) < config.federation.min_sites:
+    if not sites - held_out:
+        defects.append("federation.held_out: expected some site to train, found all held out")
+    elif len(sites - held_out) < config.federation.min_sites:
         defects.append(
             f"federation.min_sites: expected at most {len(sites - held_out)}, the number of "
             f"training sites, found {config.federation.min_sites}"

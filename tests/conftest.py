@@ -10,11 +10,12 @@ import pytest
 from hypothesis import settings
 
 import consilium
-from client.site import Policy, SiteConfig
+from client.site import SiteConfig
 from common.codec import write_toml
 from common.config import Evaluation, Federation, Model, Planning, RunConfig, Training
 from common.task import load_task
 from simulation.phantoms import PhantomSite, PhantomStudy, partition_of, write_study
+from simulation.simulate import OPEN_POLICY
 
 # A loaded machine must not fail a property that holds.
 settings.register_profile("consilium", deadline=None, print_blob=True)
@@ -67,7 +68,7 @@ class TinyStudy:
                 name=name,
                 data=str(self.data),
                 state=str(home / name / "state"),
-                policy=Policy(case_scores=True, validation_means=True, pictures=True),
+                policy=OPEN_POLICY,
                 cases=cases,
             )
             files[name] = home / name / "site.toml"

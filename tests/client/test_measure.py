@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,40 @@ def test_a_spacing_below_the_grid_names_the_case(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         measure(described(tmp_path, case), task_of("MRI"))
     assert caught.value.defects[0].case == "tiny"
+
+
+def test_progress_is_told_after_each_case(tmp_path: Path) -> None:
+    cases = [written(tmp_path, name, [block()], None) for name in ("one", "two", "three")]
+    told: list[tuple[int, int]] = []
+    measure(described(tmp_path, *cases), task_of("MRI"), lambda *done: told.append(done))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+# Memory: a hospital measures thousands of scans on the machine that it has
+
+
+def peak_bytes(folder: Path, case: Case, n_cases: int, task: Task) -> int:
+    tracemalloc.start()
+    try:
+        measure(described(folder, *[case] * n_cases), task)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def large(folder: Path, n_channels: int) -> Case:
+    rng = np.random.default_rng(4)
+    channels = [rng.normal(size=(40, 48, 56)).astype(np.float32) for _ in range(n_channels)]
+    return written(folder, "large", channels, np.ones((40, 48, 56), np.uint8))
+
+
+def test_thirty_cases_need_less_memory_than_three(tmp_path: Path) -> None:
+    case_bytes = 4 * 4 * 40 * 48 * 56  # four channels of float32
+    peak = peak_bytes(tmp_path, large(tmp_path, 4), 30, task_of("t1", "t1ce", "t2", "flair"))
+    assert case_bytes < peak < 3 * case_bytes
+
+
+def test_a_second_ct_scan_with_its_labels_needs_no_memory_of_its_own(tmp_path: Path) -> None:
+    case, task = large(tmp_path, 1), task_of("CT")
+    one = peak_bytes(tmp_path, case, 1, task)
+    assert peak_bytes(tmp_path, case, 10, task) < one + 4 * 40 * 48 * 56 / 2  # half a scan

@@ -24,7 +24,7 @@ from client.statistics import (
 from common.axes import Image, Weights
 from common.batchnorm import local_names
 from common.config import RunConfig
-from common.errors import ConsiliumError, MessageError
+from common.errors import ConfigError, MessageError
 from common.fingerprint import empty
 from common.messages import PrepareTask
 from common.network import initial_weights, load_weights, weights_of
@@ -35,7 +35,7 @@ CPU = Device(torch.device("cpu"), torch.float32)
 
 
 def site(tmp_path: Path) -> SiteConfig:
-    policy = Policy(case_scores=False, validation_means=False, pictures=False)
+    policy = Policy(case_scores=False, validation_means=False, pictures=False, fingerprint="exact")
     return SiteConfig(name="a", data="data", state=str(tmp_path / "state"), policy=policy)
 
 
@@ -278,14 +278,35 @@ def test_local_tensors_come_back_bit_for_bit_and_the_others_stay(tmp_path: Path)
     assert found["0.weight"].tolist() == [5.0, 5.0]
 
 
-def test_missing_statistics_are_an_error_and_never_replaced(tmp_path: Path) -> None:
+def test_missing_statistics_are_said_and_never_replaced_by_another_methods(tmp_path: Path) -> None:
     network = nn.Sequential(layer_of(0.1))
+    names = local_names(network, "local-statistics")
     path = statistics_file(site(tmp_path), "r", "fedavg", 1)
-    with pytest.raises(ConsiliumError, match="statistics of the previous round are missing"):
-        load_local(path, network, local_names(network, "local-statistics"))
-    save_local(statistics_file(site(tmp_path), "r", "fedprox", 1), network, frozenset())
-    with pytest.raises(ConsiliumError, match="statistics of the previous round are missing"):
-        load_local(path, network, local_names(network, "local-statistics"))
+    assert load_local(path, network, names) is False
+    save_local(statistics_file(site(tmp_path), "r", "fedprox", 1), network, names)
+    assert load_local(path, network, names) is False
+
+
+def test_a_site_that_missed_rounds_goes_on_from_its_last_one(tmp_path: Path) -> None:
+    network = nn.Sequential(layer_of(0.1))
+    names = local_names(network, "local-statistics")
+    network[0].running_mean.fill_(5.0)
+    save_local(statistics_file(site(tmp_path), "r", "fedavg", 1), network, names)
+    network[0].running_mean.fill_(0.0)
+    assert load_local(statistics_file(site(tmp_path), "r", "fedavg", 3), network, names) is True
+    assert network[0].running_mean.tolist() == [5.0] * len(network[0].running_mean)
+
+
+def test_damaged_statistics_are_named(tmp_path: Path) -> None:
+    network = nn.Sequential(layer_of(0.1))
+    names = local_names(network, "local-statistics")
+    path = statistics_file(site(tmp_path), "r", "fedavg", 1)
+    save_local(path, network, names)
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(
+        ConfigError, match=r"round-0001\.safetensors: expected batch-norm statistics"
+    ):
+        load_local(path, network, names)
 
 
 def test_without_local_tensors_no_file_is_needed(tmp_path: Path) -> None:

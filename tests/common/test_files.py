@@ -76,9 +76,9 @@ def test_the_newest_rounds_are_kept_counted_backwards(tmp_path: Path) -> None:
     assert left(tmp_path, "round-0004.bin", 1) == ["round-0004.bin"]
 
 
-def test_rounds_are_counted_by_number_and_not_by_the_files_that_are_there(tmp_path: Path) -> None:
+def test_the_last_round_before_a_gap_is_kept(tmp_path: Path) -> None:
     names = ("round-0001.bin", "round-0002.bin", "round-0009.bin")
-    assert left(tmp_path, "round-0009.bin", 2, *names) == ["round-0009.bin"]
+    assert left(tmp_path, "round-0009.bin", 2, *names) == ["round-0002.bin", "round-0009.bin"]
 
 
 def test_rounds_of_an_earlier_run_of_the_same_name_are_deleted(tmp_path: Path) -> None:
@@ -94,5 +94,5 @@ def test_rounds_beyond_four_digits_are_later_ones(tmp_path: Path) -> None:
 
 def test_files_of_another_name_or_ending_are_no_rounds(tmp_path: Path) -> None:
     others = (".round-0001.bin.abc", "notes.bin", "round-0001.txt")
-    found = left(tmp_path, "round-0005.bin", 2, *others, "round-0001.bin", "round-0005.bin")
+    found = left(tmp_path, "round-0005.bin", 1, *others, "round-0001.bin", "round-0005.bin")
     assert found == [".round-0001.bin.abc", "notes.bin", "round-0001.txt", "round-0005.bin"]

@@ -89,13 +89,17 @@ def test_merge_is_commutative_and_associative(
 
 
 @given(st.data(), st.lists(cases, max_size=8))
-def test_merge_of_parts_equals_the_whole(data: st.DataObject, whole: list[Fingerprint]) -> None:
-    sites = data.draw(st.lists(st.integers(0, 2), min_size=len(whole), max_size=len(whole)))
-    parts = [
-        folded([case for case, owner in zip(whole, sites, strict=True) if owner == site])
-        for site in range(3)
-    ]
-    assert canonical_json(folded(parts)) == canonical_json(folded(whole))
+def test_merged_equals_pooled_for_any_partition_and_any_order(
+    data: st.DataObject, whole: list[Fingerprint]
+) -> None:
+    n_sites = data.draw(st.integers(1, 5))
+    owners = data.draw(
+        st.lists(st.integers(0, n_sites - 1), min_size=len(whole), max_size=len(whole))
+    )
+    shuffled = data.draw(st.permutations(list(zip(whole, owners, strict=True))))
+    parts = [folded([case for case, owner in shuffled if owner == n]) for n in range(n_sites)]
+    merged = folded(data.draw(st.permutations(parts)))
+    assert canonical_json(merged) == canonical_json(folded(whole))
 
 
 @given(st.lists(st.tuples(lengths, spacings), min_size=1, max_size=9), spacings)

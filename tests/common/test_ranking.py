@@ -171,3 +171,10 @@ def test_average_ranks_add_up_to_the_same_in_every_pool(
     ranking = rank_brats(methods, "average")
     assert sum(ranking.mean_rank.values()) == pytest.approx(6.0, abs=1e-12)
     assert all(1 / 3 <= value <= 1 for value in ranking.score.values())
+
+
+def test_methods_that_share_no_case_are_not_ranked() -> None:
+    perfect = RegionScore(1.0, 0.0, 1.0, 1.0)
+    scores = {"a": {"": {"one": {"WT": perfect}}}, "b": {"": {"two": {"WT": perfect}}}}
+    with pytest.raises(ConfigError, match="a case that two methods were scored on, found none"):
+        rank_methods(scores, scheme="brats", ties="min")

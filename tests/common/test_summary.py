@@ -101,3 +101,19 @@ def test_a_summary_file_with_faults_lists_them_all() -> None:
     assert "n_training_cases" in text
     assert "did you mean 'target_spacing_mm'?" in text
     assert "median_shape_at_target" in text
+
+
+def test_v2_compares_with_the_coarser_in_plane_axis() -> None:
+    thick = [((4.0, 1.5, 1.0), (20, 200, 200))] * 9
+    thin = [((2.0, 1.5, 1.0), (40, 200, 200))] * 2
+    # 4 is above 3 * 1.0 and below 3 * 1.5
+    assert summary_of(of([*thick, *thin])).target_spacing_mm[0] == 2.0
+    assert summary_of(of([*thick, *thin]), "v2").target_spacing_mm[0] == 4.0
+
+
+def test_v2_takes_the_median_of_rounded_shapes() -> None:
+    # at 2 mm: 15.5, 10, 5 and 40 voxels
+    cases = [((1.0, 1.0, 1.0), (31, 9, 9)), ((2.0, 1.0, 1.0), (10, 9, 9))]
+    target = [*cases, ((2.0, 1.0, 1.0), (5, 9, 9)), ((2.0, 1.0, 1.0), (40, 9, 9))]
+    assert summary_of(of(target)).median_shape_at_target[0] == 12.75  # of 10 and 15.5
+    assert summary_of(of(target), "v2").median_shape_at_target[0] == 13.0  # of 10 and 16

@@ -1,6 +1,6 @@
 import pytest
 
-from common.topology import features_per_stage, shrunk, topology, voxel_channels
+from common.topology import FeatureMaps, features_per_stage, shrunk, topology, voxel_channels
 
 ISO = (1.0, 1.0, 1.0)
 
@@ -79,3 +79,36 @@ def test_the_axis_that_covers_most_of_the_median_shrinks_first_and_of_equals_the
 def test_an_axis_of_one_voxel_never_shrinks() -> None:
     network = topology(ISO, (1, 4, 4))
     assert shrunk(network, ISO, (1, 512, 512)).patch_size == (1, 4, 3)
+
+
+def test_by_v2_an_axis_that_is_too_short_stops_no_other() -> None:
+    # ACDC: after five steps only y has 8 voxels, and an axis alone needs 12
+    network = topology((5.0, 1.56, 1.56), (18, 237, 208), "v2")
+    assert network.strides == ((1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2))
+    assert network.patch_size == (20, 256, 224)
+    thin = topology((1.0, 1.0, 1.0), (5, 64, 64), "v2")
+    assert thin.strides == ((1, 2, 2),) * 4
+    assert topology((1.0, 1.0, 1.0), (5, 64, 64)).strides == ((1, 2, 2),)
+
+
+def test_by_v2_an_axis_alone_is_halved_from_twelve_voxels_on() -> None:
+    # nnunetv2 2.8.1; 11x23x11 pads to 12x24x12, then 12 voxels are left along y
+    assert topology(ISO, (11, 23, 11), "v2").strides == ((2, 2, 2), (1, 2, 1))
+    assert topology(ISO, (4, 11, 4), "v2").strides == ()
+    assert topology(ISO, (4, 12, 4), "v2").strides == ((1, 2, 1),)
+
+
+def test_by_v2_a_kernel_once_wide_stays_wide() -> None:
+    # nnunetv2 2.8.1 on 40 x 4 x 4 nm
+    network = topology((40.0, 4.0, 4.0), (24, 256, 256), "v2")
+    assert network.kernel_sizes == ((1, 3, 3),) * 3 + ((3, 3, 3),) * 4
+
+
+def test_by_v2_half_a_voxel_is_rounded_up() -> None:
+    assert topology((1.0, 1.0), (484.5, 525.0), "v2").patch_size == (512, 640)
+
+
+def test_memory_of_residual_encoders_counts_their_own_maps() -> None:
+    network = topology(ISO, (8, 8, 8))
+    maps = FeatureMaps(encoder=(3, 7), decoder=2)
+    assert voxel_channels(network, (32, 64), 2, maps) == 512 * (5 * 32 + 2) + 64 * 64 * 7

@@ -99,7 +99,7 @@ def test_simulate_refuses_defective_data_before_anything_is_written(
         (("federation", "methods"), ["fedavgg"], "federation.methods"),
         (("federation", "held_out"), ["nobody"], "'nobody' is no site"),
         (("federation", "min_sites"), 3, "federation.min_sites: expected at most 2"),
-        (("simulation", "sizes"), {"one": 1, "two": 9}, "expected a sum of 3"),
+        (("simulation", "sizes"), {"one": 1, "two": 9}, "expected a sum of 1 to 3"),
         (("simulation", "sizes"), {"one": 0, "two": 3}, "simulation.sizes.one"),
         (("task",), "brats-2020", "brats-2020"),
     ],

@@ -1,5 +1,6 @@
 """A trained run predicts images of any orientation and writes them in their own grid."""
 
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -77,3 +78,21 @@ def test_a_folder_that_is_no_run_is_refused(run, tmp_path: Path):
     code, _, stderr = run("predict", "--model", tmp_path, *folders)
     assert code == 2
     assert "expected a finished run" in stderr
+
+
+def test_predictions_never_take_the_place_of_images_or_references(
+    run, trained: Path, tiny_study, tmp_path: Path
+):
+    flat = tmp_path / "flat"
+    shutil.copytree(tiny_study.data / FLIPPED, flat / FLIPPED)
+    label = flat / FLIPPED / f"{FLIPPED}_seg.nii.gz"
+    label.rename(flat / FLIPPED / f"{FLIPPED}.nii.gz")  # a site's own habit of naming
+    shutil.copy(flat / FLIPPED / f"{FLIPPED}.nii.gz", label)
+    before = label.read_bytes()
+    link = tmp_path / "out" / f"{FLIPPED}.nii.gz"
+    link.parent.mkdir()
+    link.symlink_to(label)
+    code, _, stderr = run("predict", "--model", trained, "--input", flat, "--output", link.parent)
+    assert code == 2
+    assert "is part of the input" in stderr
+    assert label.read_bytes() == before

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -336,7 +337,7 @@ def declared(site: str, n_cases: int) -> Measured:
         spacings_ticks=({10_000: n_cases},) * 3,
         extents_ticks=({80_000: n_cases},) * 3,
     )
-    return Measured(site=site, fingerprint=fingerprint, version="0")
+    return Measured(site=site, fingerprint=fingerprint, version=version("consilium"))
 
 
 def experiment(
@@ -440,7 +441,7 @@ def test_sites_that_declare_more_cases_than_a_mean_can_hold_do_not_join(tmp_path
     run = experiment(tmp_path, {"a": (1.0, 2**16), "b": (1.0, 2**16)})
     cohort = join(run.sites, run.config, TOY, run.folder, run.log)
     assert list(cohort.training) == ["a", "b"]
-    run = experiment(tmp_path, {"a": (1.0, 2**16), "b": (1.0, 2**16 + 1)})
+    run = experiment(tmp_path / "larger", {"a": (1.0, 2**16), "b": (1.0, 2**16 + 1)})
     with pytest.raises(
         FederationError, match="training cases: expected at most 131072, found 131073"
     ):

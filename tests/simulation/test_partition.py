@@ -161,10 +161,10 @@ def test_strata_are_dealt_out_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ([6, 5], "expected a sum of 12, the number of cases, found 11"),
+        ([6, 7], "expected a sum of 1 to 12, the number of cases, found 13"),
         ([12, 0], "expected at least 1 case per site, found site-2 = 0"),
         ({"a": 13, "b": -1}, "expected at least 1 case per site, found b = -1"),
-        ([], "expected a sum of 12"),
+        ([], "expected a sum of 1 to 12"),
         ({"a/b": 12}, "site 'a/b': expected letters, digits"),
     ],
 )
@@ -228,3 +228,10 @@ def test_the_challenge_s_own_partitions_are_read(shared: Path, file: str, n_site
     assert list(partition.sites) == [str(i) for i in range(1, n_sites + 1)]
     assert len(members(partition)) == 1251
     assert members(partition)[0] == "FeTS2022_00000"
+
+
+def test_cases_beyond_the_sizes_are_left_over() -> None:
+    dealt = by_sizes(["a", "b", "c", "d"], {"one": 1, "two": 2}, 1)
+    used = [case for cases in dealt.sites.values() for case in cases]
+    assert [len(cases) for cases in dealt.sites.values()] == [1, 2]
+    assert len(set(used)) == 3

@@ -1,0 +1,152 @@
+"""What a site does when rounds are missed, data change, or its policy says no."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Error, Message
+
+from client.app import app
+from client.nifti import read_labels, write_labels
+from client.site import Agreement, Policy, SiteConfig
+from common.codec import read_json, read_toml, write_toml
+from common.errors import FederationError
+from common.messages import MeasureTask
+from common.task import load_task
+from server.events import EventLog
+from server.flower_sites import FlowerSites
+from server.run import run
+from server.run_folder import RunFolder
+from simulation.grid import InProcessGrid
+
+TASK = load_task("brats-2021")
+
+
+class Unreliable(InProcessGrid):
+    """Loses the replies of one node to the training messages with these numbers."""
+
+    def lose(self, node: int, numbers: set[int]) -> None:
+        self.node, self.numbers, self.seen = node, numbers, 0
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        for message_id in message_ids:
+            asked = self._waiting[message_id]
+            lost = asked.metadata.dst_node_id == self.node
+            if lost and asked.metadata.message_type == "train":
+                self.seen += 1
+                if self.seen in self.numbers:
+                    del self._waiting[message_id]
+                    yield Message(Error(1, "node unavailable"), reply_to=asked)
+                    continue
+            yield from super().pull_messages([message_id])
+
+
+def events(folder: RunFolder, kind: str) -> list[dict]:
+    lines = map(json.loads, folder.events.read_text().splitlines())
+    return [event for event in lines if event["event"] == kind]
+
+
+def grid_of(kind: type[InProcessGrid], files: Iterable[Path]) -> InProcessGrid:
+    return kind(app, {n: {"site": str(path)} for n, path in enumerate(files, start=1)})
+
+
+def start(study, grid: InProcessGrid, folder: RunFolder) -> None:
+    run(study.config, TASK, FlowerSites(grid), folder, EventLog(folder.events), device="")
+
+
+def with_federation(study, **changes: object):
+    federation = replace(study.config.federation, **changes)
+    return replace(study, config=replace(study.config, federation=federation))
+
+
+def test_a_site_that_misses_a_round_trains_again_in_the_next(tiny_study, tmp_path: Path):
+    study = with_federation(tiny_study, rounds=3, min_sites=1)
+    grid = grid_of(Unreliable, study.write_sites(tmp_path).values())
+    grid.lose(node=2, numbers={2})
+    folder = RunFolder(tmp_path / "run")
+    start(study, grid, folder)
+    trained = {(event["site"], event["round"]) for event in events(folder, "SiteTrained")}
+    everyone = {(site, round_) for site in ("alpha", "beta") for round_ in (1, 2, 3)}
+    assert trained == everyone - {("beta", 2)}
+    assert [event["site"] for event in events(folder, "SiteFailed")] == ["beta"]
+
+
+def test_an_unknown_label_keeps_a_site_out_instead_of_becoming_background(
+    tiny_study, tmp_path: Path
+):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_study.data, data)
+    path = data / "phantom_0001" / "phantom_0001_seg.nii.gz"
+    labels, grid = read_labels(path, None)
+    write_labels(path, np.where(labels == 4, 3, labels).astype(np.uint8), grid)
+    study = replace(tiny_study, data=data)
+    sites = FlowerSites(grid_of(InProcessGrid, study.write_sites(tmp_path / "s").values()))
+    answers = list(sites.measure(MeasureTask(run="run", task=TASK), 2, 1.0))
+    assert sorted(getattr(answer, "code", "good") for answer in answers) == ["data", "good"]
+
+
+def test_a_new_case_in_the_folder_does_not_move_validation_cases_into_training(
+    tiny_study, tmp_path: Path
+):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_study.data, data)
+    study = with_federation(replace(tiny_study, data=data), rounds=1)
+    files = study.write_sites(tmp_path / "s")
+    folder = RunFolder(tmp_path / "run")
+    start(study, grid_of(InProcessGrid, files.values()), folder)
+    agreed = files["beta"].parent / "state" / "runs" / "run" / "agreed.json"
+    before = read_json(Agreement, agreed)
+    assert set(before.cases).isdisjoint(before.validation_cases)
+    assert sorted(before.cases + before.validation_cases) == sorted(study.sites["beta"])
+
+
+def test_a_run_is_not_resumed_with_other_data(tiny_study, tmp_path: Path):
+    study = with_federation(tiny_study, rounds=1)
+    files = study.write_sites(tmp_path / "s")
+    folder = RunFolder(tmp_path / "run")
+    start(study, grid_of(InProcessGrid, files.values()), folder)
+    fewer = {**study.sites, "beta": study.sites["beta"][:2]}
+    files = replace(study, sites=fewer).write_sites(tmp_path / "s")
+    with pytest.raises(FederationError, match=r"the data of \['beta'\] changed"):
+        start(study, grid_of(InProcessGrid, files.values()), folder)
+
+
+def test_a_run_is_not_resumed_without_one_of_its_sites(tiny_study, tmp_path: Path):
+    study = with_federation(tiny_study, rounds=1, min_sites=1, join_timeout_s=0.1)
+    files = study.write_sites(tmp_path / "s")
+    folder = RunFolder(tmp_path / "run")
+    start(study, grid_of(InProcessGrid, files.values()), folder)
+    with pytest.raises(FederationError, match="sites: expected 2"):
+        start(study, grid_of(InProcessGrid, [files["alpha"]]), folder)
+
+
+def test_what_a_crash_left_out_of_the_log_is_logged_on_resume(tiny_study, tmp_path: Path):
+    study = with_federation(tiny_study, rounds=1)
+    grid = grid_of(InProcessGrid, study.write_sites(tmp_path / "s").values())
+    folder = RunFolder(tmp_path / "run")
+    start(study, grid, folder)
+    lines = folder.events.read_text().splitlines()
+    cut = next(n for n, line in enumerate(lines) if '"RoundFinished"' in line)
+    folder.events.write_text("\n".join(lines[:cut]) + "\n")  # killed just after the checkpoint
+    start(study, grid, folder)
+    finished = events(folder, "RoundFinished")
+    assert [(event["round"], event["n_sites"]) for event in finished] == [(1, 2)]
+    assert {event["site"] for event in events(folder, "SiteValidated")} == {"alpha", "beta"}
+
+
+def test_a_held_out_site_that_releases_no_scores_stops_the_run_before_training(
+    tiny_study, tmp_path: Path
+):
+    study = with_federation(tiny_study, held_out=("beta",), min_sites=1)
+    files = study.write_sites(tmp_path / "s")
+    site = read_toml(SiteConfig, files["beta"])
+    policy = Policy(case_scores=False, validation_means=False, pictures=False, fingerprint="exact")
+    write_toml(files["beta"], replace(site, policy=policy))
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(FederationError, match="beta could not agree on the plan: policy"):
+        start(study, grid_of(InProcessGrid, files.values()), folder)
+    assert events(folder, "SiteTrained") == []
