@@ -9,36 +9,21 @@ and the planner v2.1 of the paper's code (MIC-DKFZ/nnUNet at dba763e1), which de
 text is not exact.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-from math import isfinite, prod
-from typing import Literal, TypeVar
+from math import isfinite
+from typing import Literal
 
 from common.axes import Shape
-from common.cascade import Stage, full_resolution, low_resolution, rounded
+from common.configurations import limited, limits, published
 from common.errors import ConfigError
 from common.fingerprint import Fingerprint
 from common.intensity import ct_channels, intensity_constants
-from common.patch import Demand, budget_of, fitted, is_anisotropic
-from common.plan import (
-    PLAN_SCHEMA,
-    AnyConfiguration,
-    Configuration,
-    Configuration2d,
-    ConfigurationName,
-    Normalization,
-    Plan,
-    Rules,
-    Spacing3,
-    sealed,
-)
-from common.rules import RuleSet, rule_set
+from common.patch import Demand
+from common.plan import PLAN_SCHEMA, Normalization, Plan, Rules, Spacing3, sealed
+from common.rules import rule_set
 from common.summary import PlanSummary, summary_of
-from common.topology import Lengths, features_per_stage
 
 __all__ = ["PlanSummary", "plan", "plan_summary", "summary_of"]
 
-T = TypeVar("T")
 MAX_SPACING_RATIO = 10_000  # of whole-body slices to microscopy; published data reach 20
 MAX_EDGE_VOXELS = 100_000  # a hundred times the largest published axis
 
@@ -127,10 +112,10 @@ def _planned(
         n_cases=summary.n_training_cases,
         memory_gb=memory_gb,
     )
-    published = _published(summary, transpose, demand, table)
-    limited = {
-        name: _limited(configuration, table, base_features, max_batch_size)
-        for name, configuration in published.items()
+    by_rules = published(summary, transpose, demand, table)
+    afforded = {
+        name: limited(configuration, table, base_features, max_batch_size)
+        for name, configuration in by_rules.items()
     }
     return sealed(
         Plan(
@@ -140,9 +125,9 @@ def _planned(
             channels=summary.channels,
             transpose=transpose,
             normalization=normalization,
-            configurations=limited,
-            cascade="3d_lowres" in limited,
-            limits=_limits(published, limited, table, base_features),
+            configurations=afforded,
+            cascade="3d_lowres" in afforded,
+            limits=limits(by_rules, afforded, table, base_features),
         )
     )
 
@@ -193,103 +178,8 @@ def _ct_normalization(fingerprint: Fingerprint, channel: str) -> Normalization:
     )
 
 
-def _published(
-    summary: PlanSummary, transpose: Shape, demand: Demand, table: RuleSet
-) -> dict[ConfigurationName, AnyConfiguration]:
-    """Return every configuration by the rules alone, axes in the network's order."""
-    spacing = tuple(summary.target_spacing_mm[axis] for axis in transpose)
-    shape = tuple(summary.median_shape_at_target[axis] for axis in transpose)
-    made: dict[ConfigurationName, AnyConfiguration] = {"2d": _slices(spacing, shape, demand, table)}
-    if table.slice_is_2d and shape[0] == 1:
-        return made
-    full = full_resolution(spacing, shape, demand, table)
-    low = low_resolution(full, shape, demand, table)
-    # Code: with a cascade, full resolution and its second stage sum Dice over the batch.
-    made["3d_fullres"] = _three_axes(full, table, batch_dice=low is not None)
-    if low is not None:
-        made["3d_lowres"] = _three_axes(low, table, batch_dice=False)
-    return made
-
-
-def _slices(
-    spacing_mm: Lengths, median_shape: Lengths, demand: Demand, table: RuleSet
-) -> Configuration2d:
-    """Return 2d: slices across the first axis, which is never resampled."""
-    median = median_shape if table.rounds_every_case else rounded(median_shape)
-    fit = fitted(spacing_mm[1:], median[1:], prod(median), demand, table)
-    return Configuration2d(
-        spacing_mm=_two(spacing_mm[1:]),
-        median_shape=_two(median[1:]),
-        patch_size=_two(fit.network.patch_size),
-        batch_size=fit.batch_size,
-        strides=tuple(_two(stride) for stride in fit.network.strides),
-        kernel_sizes=tuple(_two(kernel) for kernel in fit.network.kernel_sizes),
-        features_per_stage=fit.features,
-        batch_dice=True,
-    )
-
-
-def _three_axes(stage: Stage, table: RuleSet, *, batch_dice: bool) -> Configuration:
-    network = stage.fit.network
-    return Configuration(
-        spacing_mm=_three(stage.spacing_mm),
-        median_shape=_three(stage.median_shape),
-        patch_size=_three(network.patch_size),
-        batch_size=stage.fit.batch_size,
-        strides=tuple(_three(stride) for stride in network.strides),
-        kernel_sizes=tuple(_three(kernel) for kernel in network.kernel_sizes),
-        features_per_stage=stage.fit.features,
-        batch_dice=batch_dice,
-        anisotropic_augmentation=is_anisotropic(network.patch_size, table),
-    )
-
-
-def _limited(
-    published: AnyConfiguration, table: RuleSet, base_features: int, max_batch_size: int | None
-) -> AnyConfiguration:
-    """Return what the run can afford of a published configuration."""
-    most = budget_of(table, len(published.patch_size)).max_features
-    return replace(
-        published,
-        batch_size=min(published.batch_size, max_batch_size or published.batch_size),
-        features_per_stage=features_per_stage(len(published.kernel_sizes), base_features, most),
-    )
-
-
-def _limits(
-    published: Mapping[ConfigurationName, AnyConfiguration],
-    limited: Mapping[ConfigurationName, AnyConfiguration],
-    table: RuleSet,
-    base_features: int,
-) -> tuple[str, ...]:
-    """Return each change in words; of a batch without a name, 3d_fullres is meant."""
-    lines = []
-    for name, found in limited.items():
-        before = published[name].batch_size
-        if found.batch_size != before:
-            prefix = "" if name == "3d_fullres" else f"{name}: "
-            lines.append(
-                f"{prefix}batch_size {found.batch_size} instead of {before} (max_batch_size)"
-            )
-    if base_features != table.base_features:
-        lines.append(
-            f"{base_features} features in the first stage instead of {table.base_features} "
-            "(base_features)"
-        )
-    return tuple(lines)
-
-
 def _slowest_first(spacing_mm: Spacing3) -> Shape:
     """Return the axis of the largest spacing (the first of equals), then the others in order."""
     slowest = spacing_mm.index(max(spacing_mm))
-    return _three((slowest, *(axis for axis in range(3) if axis != slowest)))
-
-
-def _three(values: tuple[T, ...]) -> tuple[T, T, T]:
-    z, y, x = values
-    return z, y, x
-
-
-def _two(values: tuple[T, ...]) -> tuple[T, T]:
-    y, x = values
-    return y, x
+    first, second = (axis for axis in range(3) if axis != slowest)
+    return slowest, first, second

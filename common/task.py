@@ -19,6 +19,7 @@ from common.axes import LabelMap, RegionMasks
 from common.codec import decode, read_toml, record
 from common.errors import ConfigError
 
+MAX_REGIONS = 8  # of a task whose regions become labels by a table
 LabelValue = Annotated[int, Ge(0), Le(255)]
 
 
@@ -60,7 +61,11 @@ class Task:
 
     @model_validator(mode="after")
     def _consistent(self) -> "Task":
-        if faults := [*self._faults_of_labels(), *self._faults_of_channels()]:
+        if faults := [
+            *self._faults_of_labels(),
+            *self._faults_of_region_table(),
+            *self._faults_of_channels(),
+        ]:
             raise ValueError("; ".join(faults))
         return self
 
@@ -76,8 +81,15 @@ class Task:
         for field in ("region_labels", "label_mapping"):
             if unknown := set((getattr(self, field) or {}).values()) - values:
                 yield f"{field}: labels {sorted(unknown)} are not in labels"
+
+    def _faults_of_region_table(self) -> Iterator[str]:
+        if self.region_labels is None:
+            return
+        if len(self.regions) > MAX_REGIONS:  # the table has 2 ** n rows
+            yield f"regions: expected at most {MAX_REGIONS} with region_labels"
+            return
         expected = {"+".join(names) for names in _combinations(tuple(self.regions))}
-        if self.region_labels is not None and set(self.region_labels) != expected:
+        if set(self.region_labels) != expected:
             yield f"region_labels: expected exactly the keys {sorted(expected)}"
 
     def _faults_of_channels(self) -> Iterator[str]:

@@ -64,9 +64,10 @@ def topology(spacing_mm: Lengths, patch_size: Lengths, pooling: Pooling = "paper
         kernels.append(wide)
         strides.append(tuple(2 if axis else 1 for axis in chosen))
         spacing = [mm * step for mm, step in zip(spacing, strides[-1], strict=True)]
-        size = [voxels / step for voxels, step in zip(size, strides[-1], strict=True)]
-        if pooling == "v2":
-            size = [float(ceil(voxels)) for voxels in size]
+        halves = [voxels / 2 if pooling == "paper" else float(ceil(voxels / 2)) for voxels in size]
+        size = [
+            half if axis else whole for axis, half, whole in zip(chosen, halves, size, strict=True)
+        ]
     kernels.append((KERNEL,) * len(spacing))  # the bottleneck looks along every axis
     divisor = tuple(prod(step[axis] for step in strides) for axis in range(len(spacing)))
     padded = (ceil(voxels / unit) * unit for voxels, unit in zip(patch_size, divisor, strict=True))

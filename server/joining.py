@@ -10,7 +10,7 @@ from common.config import RunConfig
 from common.errors import FederationError
 from common.fingerprint import Fingerprint, empty, merge_all
 from common.messages import Measured, MeasureTask, PrepareTask
-from common.plan import Plan
+from common.plan import Plan, three_d
 from common.planner import plan as make_plan
 from common.task import Task
 from server.events import EventLog, Note, PlanMade, SiteJoined
@@ -101,6 +101,7 @@ def agree(
     merge_all({"coordinator": empty(task), **described})  # refuses, with who has what
     fingerprint = merge_all({name: described[name] for name in cohort.training})
     plan = planned(fingerprint, config)
+    three_d(plan, config.model.configuration)  # fails before any site prepares its data
     if folder.plan.exists() and (old := read_json(Plan, folder.plan)).hash != plan.hash:
         raise FederationError(
             f"{folder.plan}: expected the plan of this run, {old.hash}, planned {plan.hash}"

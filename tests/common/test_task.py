@@ -229,3 +229,24 @@ def test_a_task_arrives_in_a_message_as_it_was_sent(name: str) -> None:
     again = parse_task(json.loads(canonical_json(task)))
     assert again == task
     assert list(again.regions) == list(task.regions)
+
+
+def test_many_labels_without_a_table_of_regions_are_read_at_once() -> None:
+    labels = {"background": 0, **{f"organ-{n}": n for n in range(1, 105)}}
+    regions = {name: (value,) for name, value in labels.items() if value}
+    task = Task(name="body", version=1, channels=("CT",), labels=labels, regions=regions)
+    assert len(task.regions) == 104
+
+
+def test_a_table_of_too_many_regions_is_refused() -> None:
+    labels = {"background": 0, **{f"organ-{n}": n for n in range(1, 10)}}
+    regions = {name: (value,) for name, value in labels.items() if value}
+    with pytest.raises(ValueError, match="regions: expected at most 8 with region_labels"):
+        Task(
+            name="body",
+            version=1,
+            channels=("CT",),
+            labels=labels,
+            regions=regions,
+            region_labels={"": 0},
+        )

@@ -1,0 +1,116 @@
+"""The plan's configurations: by the rules alone, and what a run can afford of them.
+
+Source: nnU-Net (arXiv 1904.08128v2), methods "inferred parameters"; the numbers and where they are
+from stand in `common.rules`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from typing import TypeVar
+
+from common.axes import Shape
+from common.cascade import Stage, full_resolution, low_resolution, rounded
+from common.patch import Demand, budget_of, fitted, is_anisotropic
+from common.plan import AnyConfiguration, Configuration, Configuration2d, ConfigurationName
+from common.rules import RuleSet
+from common.summary import PlanSummary
+from common.topology import Lengths, features_per_stage
+
+T = TypeVar("T")
+
+
+def published(
+    summary: PlanSummary, transpose: Shape, demand: Demand, table: RuleSet
+) -> dict[ConfigurationName, AnyConfiguration]:
+    """Return every configuration by the rules alone, axes in the network's order."""
+    spacing = tuple(summary.target_spacing_mm[axis] for axis in transpose)
+    shape = tuple(summary.median_shape_at_target[axis] for axis in transpose)
+    made: dict[ConfigurationName, AnyConfiguration] = {"2d": _slices(spacing, shape, demand, table)}
+    if table.slice_is_2d and shape[0] == 1:
+        return made
+    full = full_resolution(spacing, shape, demand, table)
+    low = low_resolution(full, shape, demand, table)
+    # Code: with a cascade, full resolution and its second stage sum Dice over the batch.
+    made["3d_fullres"] = _three_axes(full, table, batch_dice=low is not None)
+    if low is not None:
+        made["3d_lowres"] = _three_axes(low, table, batch_dice=False)
+    return made
+
+
+def _slices(
+    spacing_mm: Lengths, median_shape: Lengths, demand: Demand, table: RuleSet
+) -> Configuration2d:
+    """Return 2d: slices across the first axis, which is never resampled."""
+    median = median_shape if table.rounds_every_case else rounded(median_shape)
+    fit = fitted(spacing_mm[1:], median[1:], prod(median), demand, table)
+    return Configuration2d(
+        spacing_mm=_two(spacing_mm[1:]),
+        median_shape=_two(median[1:]),
+        patch_size=_two(fit.network.patch_size),
+        batch_size=fit.batch_size,
+        strides=tuple(_two(stride) for stride in fit.network.strides),
+        kernel_sizes=tuple(_two(kernel) for kernel in fit.network.kernel_sizes),
+        features_per_stage=fit.features,
+        batch_dice=True,
+    )
+
+
+def _three_axes(stage: Stage, table: RuleSet, *, batch_dice: bool) -> Configuration:
+    network = stage.fit.network
+    return Configuration(
+        spacing_mm=_three(stage.spacing_mm),
+        median_shape=_three(stage.median_shape),
+        patch_size=_three(network.patch_size),
+        batch_size=stage.fit.batch_size,
+        strides=tuple(_three(stride) for stride in network.strides),
+        kernel_sizes=tuple(_three(kernel) for kernel in network.kernel_sizes),
+        features_per_stage=stage.fit.features,
+        batch_dice=batch_dice,
+        anisotropic_augmentation=is_anisotropic(network.patch_size, table),
+    )
+
+
+def limited(
+    configuration: AnyConfiguration, table: RuleSet, base_features: int, max_batch_size: int | None
+) -> AnyConfiguration:
+    """Return what the run can afford of a published configuration."""
+    most = budget_of(table, len(configuration.patch_size)).max_features
+    return replace(
+        configuration,
+        batch_size=min(configuration.batch_size, max_batch_size or configuration.batch_size),
+        features_per_stage=features_per_stage(len(configuration.kernel_sizes), base_features, most),
+    )
+
+
+def limits(
+    before: Mapping[ConfigurationName, AnyConfiguration],
+    after: Mapping[ConfigurationName, AnyConfiguration],
+    table: RuleSet,
+    base_features: int,
+) -> tuple[str, ...]:
+    """Return each change in words; of a batch without a name, 3d_fullres is meant."""
+    lines = []
+    for name, found in after.items():
+        most = before[name].batch_size
+        if found.batch_size != most:
+            prefix = "" if name == "3d_fullres" else f"{name}: "
+            lines.append(
+                f"{prefix}batch_size {found.batch_size} instead of {most} (max_batch_size)"
+            )
+    if base_features != table.base_features:
+        lines.append(
+            f"{base_features} features in the first stage instead of {table.base_features} "
+            "(base_features)"
+        )
+    return tuple(lines)
+
+
+def _three(values: tuple[T, ...]) -> tuple[T, T, T]:
+    z, y, x = values
+    return z, y, x
+
+
+def _two(values: tuple[T, ...]) -> tuple[T, T]:
+    y, x = values
+    return y, x
