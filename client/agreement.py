@@ -17,7 +17,7 @@ from common.config import RunConfig
 from common.errors import ConfigError, PolicyError
 from common.fingerprint import Fingerprint
 from common.messages import Measured, MeasureTask, Prepared, PrepareTask
-from common.planner import plan
+from common.planner import plan_run
 from common.random import step_rng
 from common.release import released
 from common.task import Task
@@ -69,14 +69,7 @@ def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
     Raises:
         PlanDiffersError: when the plan is not the coordinator's; both hashes are named.
     """
-    planning, model = task.config.planning, task.config.model
-    own = plan(
-        task.fingerprint,
-        memory_gb=planning.memory_gb,
-        rules=planning.rules,
-        base_features=model.base_features,
-        max_batch_size=planning.max_batch_size,
-    )
+    own = plan_run(task.fingerprint, task.config)
     if own.hash != task.plan_hash:
         raise PlanDiffersError(f"plan: expected {task.plan_hash}, planned {own.hash}")
     if site.name in task.config.federation.held_out and not site.policy.case_scores:

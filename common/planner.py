@@ -13,6 +13,7 @@ from math import isfinite
 from typing import Literal
 
 from common.axes import Shape
+from common.config import RunConfig
 from common.configurations import limited, limits, published
 from common.errors import ConfigError
 from common.fingerprint import Fingerprint
@@ -57,6 +58,17 @@ def plan(
         memory_gb=memory_gb,
         base_features=base_features,
         max_batch_size=max_batch_size,
+    )
+
+
+def plan_run(fingerprint: Fingerprint, config: RunConfig) -> Plan:
+    """Return the plan of a run; coordinator and sites call this one function and compare hashes."""
+    return plan(
+        fingerprint,
+        memory_gb=config.planning.memory_gb,
+        rules=config.planning.rules,
+        base_features=config.model.base_features,
+        max_batch_size=config.planning.max_batch_size,
     )
 
 

@@ -8,10 +8,10 @@ from typing import TypeVar
 from common.codec import content_hash, read_json, record, write_json
 from common.config import RunConfig
 from common.errors import FederationError
-from common.fingerprint import Fingerprint, empty, merge_all
+from common.fingerprint import empty, merge_all
 from common.messages import Measured, MeasureTask, PrepareTask
 from common.plan import Plan, three_d
-from common.planner import plan as make_plan
+from common.planner import plan_run
 from common.task import Task
 from server.events import EventLog, Note, PlanMade, SiteJoined
 from server.exact_sum import MAX_CASES
@@ -100,7 +100,7 @@ def agree(
     described = {name: value.fingerprint for name, value in everyone.items()}
     merge_all({"coordinator": empty(task), **described})  # refuses, with who has what
     fingerprint = merge_all({name: described[name] for name in cohort.training})
-    plan = planned(fingerprint, config)
+    plan = plan_run(fingerprint, config)
     three_d(plan, config.model.configuration)  # fails before any site prepares its data
     if folder.plan.exists() and (old := read_json(Plan, folder.plan)).hash != plan.hash:
         raise FederationError(
@@ -124,17 +124,6 @@ def agree(
         )
         log.append(Note(text=text))
     return plan
-
-
-def planned(fingerprint: Fingerprint, config: RunConfig) -> Plan:
-    """Return the plan of a run for a fingerprint."""
-    return make_plan(
-        fingerprint,
-        memory_gb=config.planning.memory_gb,
-        rules=config.planning.rules,
-        base_features=config.model.base_features,
-        max_batch_size=config.planning.max_batch_size,
-    )
 
 
 def _recorded(cohort: Cohort) -> CohortRecord:

@@ -19,11 +19,12 @@ from common.errors import ConfigError, FederationError
 from common.fingerprint import Fingerprint, empty, fingerprint_of, merge_all
 from common.messages import MeasureTask, PrepareTask
 from common.plan import Plan
+from common.planner import plan_run
 from common.task import Task, load_task
 from common.wire import body_of, to_content
 from server.events import EventLog
 from server.flower_sites import FlowerSites
-from server.joining import agree, join, planned
+from server.joining import agree, join
 from server.run_folder import RunFolder
 from simulation.grid import InProcessGrid
 
@@ -186,7 +187,7 @@ def test_coarse_sites_send_no_count_below_their_minimum_and_agree_on_a_plan(
             assert min(axis.values()) >= 3
     made = agree(sites, cohort, tiny_study.config, TASK, folder, EventLog(folder.events))
     named = {name: value.fingerprint for name, value in cohort.training.items()}
-    assert planned(merge_all(named), tiny_study.config).hash == made.hash
+    assert plan_run(merge_all(named), tiny_study.config).hash == made.hash
     # at the site itself the counts are kept as they were measured
     kept = json.loads((tmp_path / "beta" / "state" / "fingerprint.json").read_text())
     assert min(kept["fingerprint"]["shapes_voxels"][0].values()) == 1
