@@ -30,6 +30,7 @@ PLAN = Configuration(  # Hippocampus, batch and features as in configs/hippocamp
     kernel_sizes=((3, 3, 3),) * 4,
     features_per_stage=(16, 32, 64, 128),
     batch_dice=False,
+    deep_supervision_weights=(2 / 3, 1 / 3, 0.0),
 )
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last_3d}
 
@@ -64,7 +65,9 @@ def peer() -> nn.Module:
 
 
 def our_loss(logits: list[Tensor], labels: Tensor) -> Tensor:
-    return segmentation_loss(logits, labels, TASK, "labels", batch_dice=False)
+    return segmentation_loss(
+        logits, labels, TASK, "labels", batch_dice=False, supervision=PLAN.deep_supervision_weights
+    )
 
 
 def peer_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Soft Dice plus cross-entropy, over labels or over regions, with deep supervision.
 
 Source: nnU-Net (Isensee et al. 2021): loss = cross-entropy - Dice, Dice without background,
-smoothing 1e-5; deep supervision weights halve per stage. Regions: binary cross-entropy and Dice
-over all regions (nnU-Net for BraTS 2020).
+smoothing 1e-5; the plan weighs the stages of deep supervision. Regions: binary cross-entropy and
+Dice over all regions (nnU-Net for BraTS 2020).
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,6 @@ from common.config import Output
 from common.task import Task
 
 SMOOTH = 1e-5  # nnU-Net
-
-
-def supervision_weights(n_stages: int) -> tuple[float, ...]:
-    """Return the loss weight per decoder stage, finest first, summing to 1.
-
-    Halves per stage; the coarsest gets 0, unless it is the only one.
-    """
-    raw = [0.5**stage for stage in range(n_stages)]
-    if n_stages > 1:
-        raw[-1] = 0.0
-    return tuple(weight / sum(raw) for weight in raw)
 
 
 def targets_of(labels: Tensor, task: Task, output: Output) -> Tensor:
@@ -47,7 +36,13 @@ def targets_of(labels: Tensor, task: Task, output: Output) -> Tensor:
 
 
 def segmentation_loss(
-    logits: Sequence[Tensor], labels: Tensor, task: Task, output: Output, *, batch_dice: bool
+    logits: Sequence[Tensor],
+    labels: Tensor,
+    task: Task,
+    output: Output,
+    *,
+    batch_dice: bool,
+    supervision: Sequence[float] = (1.0,),
 ) -> Tensor:
     """Return the deeply supervised loss, a float32 scalar.
 
@@ -57,9 +52,10 @@ def segmentation_loss(
         task: says which labels make which region.
         output: softmax over labels or a sigmoid per region.
         batch_dice: sum over the batch before the ratio, instead of per sample.
+        supervision: weight of each stage, finest first; one per stage.
     """
     total = torch.zeros((), device=labels.device)
-    for stage, weight in zip(logits, supervision_weights(len(logits)), strict=True):
+    for stage, weight in zip(logits, supervision, strict=True):
         if weight > 0:
             target = targets_of(_downsample(labels, stage.shape[2:]), task, output)
             total = total + weight * dice_and_entropy(stage.float(), target, batch_dice=batch_dice)

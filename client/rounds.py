@@ -111,10 +111,12 @@ def _batches(
 
 
 def _objective(agreement: Agreement, proximal_mu: float) -> Objective:
+    model, planned = agreement.terms.config.model, agreement.configuration
     return Objective(
         task=agreement.terms.task,
-        output=agreement.terms.config.model.output,
-        batch_dice=agreement.configuration.batch_dice,
+        output=model.output,
+        batch_dice=planned.batch_dice,
+        supervision=planned.deep_supervision_weights if model.deep_supervision else (1.0,),
         proximal_mu=proximal_mu,
     )
 

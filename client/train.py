@@ -22,6 +22,8 @@ class Objective:
     task: Task
     output: Output
     batch_dice: bool
+    supervision: tuple[float, ...]
+    """Weight of each stage of the network's output, finest first."""
     proximal_mu: float
     """FedProx (Li et al. 2020): mu / 2 * ||w - w received||^2; 0 is FedAvg, bit for bit."""
 
@@ -108,7 +110,12 @@ def _forward(network: nn.Module, batch: Batch, objective: Objective, device: Dev
     with device.autocast():
         logits = network(images)
     return segmentation_loss(
-        logits, labels, objective.task, objective.output, batch_dice=objective.batch_dice
+        logits,
+        labels,
+        objective.task,
+        objective.output,
+        batch_dice=objective.batch_dice,
+        supervision=objective.supervision,
     )
 
 

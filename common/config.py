@@ -12,6 +12,7 @@ from pydantic import StringConstraints, model_validator
 from common.codec import record
 from common.errors import ConfigError
 from common.plan import Configuration3dName, TrainedRules
+from common.preparation import Preparation
 from common.task import Task
 
 MethodName = Literal["fedavg", "fedprox", "local-only"]
@@ -143,6 +144,8 @@ class RunConfig:
     planning: Planning
     training: Training
     evaluation: Evaluation
+    preparation: Preparation = Preparation()
+    """Steps before normalisation that nnU-Net does not have; none unless the file says so."""
     simulation: Simulation | None = None
 
     @model_validator(mode="after")

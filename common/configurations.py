@@ -15,7 +15,7 @@ from common.patch import Demand, budget_of, fitted, is_anisotropic
 from common.plan import AnyConfiguration, Configuration, Configuration2d, ConfigurationName
 from common.rules import RuleSet
 from common.summary import PlanSummary
-from common.topology import Lengths, features_per_stage
+from common.topology import Lengths, features_per_stage, supervision_weights
 
 T = TypeVar("T")
 
@@ -53,6 +53,7 @@ def _slices(
         kernel_sizes=tuple(_two(kernel) for kernel in fit.network.kernel_sizes),
         features_per_stage=fit.features,
         batch_dice=True,
+        deep_supervision_weights=supervision_weights(len(fit.network.strides)),
     )
 
 
@@ -67,6 +68,7 @@ def _three_axes(stage: Stage, table: RuleSet, *, batch_dice: bool) -> Configurat
         kernel_sizes=tuple(_three(kernel) for kernel in network.kernel_sizes),
         features_per_stage=stage.fit.features,
         batch_dice=batch_dice,
+        deep_supervision_weights=supervision_weights(len(network.strides)),
         anisotropic_augmentation=is_anisotropic(network.patch_size, table),
     )
 

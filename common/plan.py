@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Discriminator, Tag, model_validator
 
 from common.codec import content_hash, record
 from common.errors import ConfigError
+from common.preparation import Preparation, Resampling
 
 PLAN_SCHEMA = 1
 Rules = Literal["paper", "v2", "v2-resenc-m", "v2-resenc-l", "v2-resenc-xl"]
@@ -22,6 +23,7 @@ Axis2 = tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
 Axis3 = tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
 Spacing2 = tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]]
 Spacing3 = tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]]
+SupervisionWeights = Annotated[tuple[Annotated[float, Ge(0), Le(1)], ...], MinLen(1)]
 
 
 @record
@@ -53,6 +55,8 @@ class Configuration:
     features_per_stage: tuple[Annotated[int, Ge(1)], ...]
     batch_dice: bool
     """Whether the Dice loss sums over the batch before the ratio."""
+    deep_supervision_weights: SupervisionWeights
+    """Of the loss per decoder stage, finest first, summing to 1."""
     anisotropic_augmentation: bool = False
     """Whether the patch is too flat to be rotated, scaled or blurred out of its planes."""
 
@@ -71,6 +75,8 @@ class Configuration2d:
     """One more than strides; the last one is the bottleneck's."""
     features_per_stage: tuple[Annotated[int, Ge(1)], ...]
     batch_dice: bool
+    deep_supervision_weights: SupervisionWeights
+    """Of the loss per decoder stage, finest first, summing to 1."""
 
 
 def _axes(configuration: object) -> str:
@@ -98,12 +104,17 @@ class Plan:
     channels: tuple[str, ...]
     transpose: tuple[int, int, int]
     """Which axis of the RAS+ (z, y, x) image each network axis is: largest spacing first."""
+    preparation: Preparation = Preparation()
+    """What is done to each image before its normalisation; nothing unless the run asks for it."""
     normalization: tuple[Normalization, ...]
+    resampling: Resampling = Resampling()
     configurations: dict[ConfigurationName, AnyConfiguration]
     """By name; one that must not be planned is absent."""
     cascade: bool = False
     """Whether 3d_fullres has a second stage, whose input also holds the one-hot foreground that
     3d_lowres predicts."""
+    edited: bool = False
+    """Whether a person changed what the rules gave; then no site can derive it again."""
     limits: tuple[str, ...] = ()
     """What a run's configuration cut below the rules (for example the batch size), in words."""
 

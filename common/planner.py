@@ -20,11 +20,13 @@ from common.fingerprint import Fingerprint
 from common.intensity import ct_channels, intensity_constants
 from common.patch import Demand
 from common.plan import PLAN_SCHEMA, Normalization, Plan, Rules, Spacing3, sealed
+from common.preparation import Preparation
 from common.rules import rule_set
 from common.summary import PlanSummary, summary_of
 
 __all__ = ["PlanSummary", "plan", "plan_summary", "summary_of"]
 
+NO_PREPARATION = Preparation()
 MAX_SPACING_RATIO = 10_000  # of whole-body slices to microscopy; published data reach 20
 MAX_EDGE_VOXELS = 100_000  # a hundred times the largest published axis
 
@@ -36,6 +38,7 @@ def plan(
     rules: Rules = "paper",
     base_features: int = 32,
     max_batch_size: int | None = None,
+    preparation: Preparation = NO_PREPARATION,
 ) -> Plan:
     """Return the plan of a federation, sealed with its hash.
 
@@ -46,6 +49,7 @@ def plan(
         rules: which published planner.
         base_features: features of the first stage that the run wants; never changes the patch.
         max_batch_size: the largest batch that the run can afford, at least 1.
+        preparation: steps before normalisation that the run wants.
 
     Raises:
         ConfigError: for no cases, CT without foreground, limits out of range, or too little memory
@@ -58,6 +62,7 @@ def plan(
         memory_gb=memory_gb,
         base_features=base_features,
         max_batch_size=max_batch_size,
+        preparation=preparation,
     )
 
 
@@ -69,6 +74,7 @@ def plan_run(fingerprint: Fingerprint, config: RunConfig) -> Plan:
         rules=config.planning.rules,
         base_features=config.model.base_features,
         max_batch_size=config.planning.max_batch_size,
+        preparation=config.preparation,
     )
 
 
@@ -107,6 +113,7 @@ def _planned(
     memory_gb: float,
     base_features: int,
     max_batch_size: int | None,
+    preparation: Preparation = NO_PREPARATION,
 ) -> Plan:
     if not (isfinite(memory_gb) and memory_gb > 0):
         raise ConfigError(f"memory_gb: expected a number above 0, found {memory_gb}")
@@ -136,6 +143,7 @@ def _planned(
             rules=rules,
             channels=summary.channels,
             transpose=transpose,
+            preparation=preparation,
             normalization=normalization,
             configurations=afforded,
             cascade="3d_lowres" in afforded,

@@ -84,6 +84,22 @@ def features_per_stage(n_stages: int, first: int, most: int) -> tuple[int, ...]:
     return tuple(min(first * 2**stage, most) for stage in range(n_stages))
 
 
+def supervision_weights(n_steps: int) -> tuple[float, ...]:
+    """Return the loss weight per decoder stage, finest first, summing to 1.
+
+    Halves per stage; the coarsest decoder stage gets 0, unless it is the only one.
+
+    Args:
+        n_steps: downsampling steps, as many as decoder stages; without any, the one stage is all.
+
+    Source: the paper's code, `nnUNetTrainerV2`; nnunetv2 2.8.1, `nnUNetTrainer._build_loss`.
+    """
+    raw = [0.5**stage for stage in range(max(1, n_steps))]
+    if n_steps > 1:
+        raw[-1] = 0.0
+    return tuple(weight / sum(raw) for weight in raw)
+
+
 PLAIN = FeatureMaps(encoder=(2,), decoder=3)  # two convolutions on either way, one transposed
 
 

@@ -44,6 +44,7 @@ def entries(tmp_path: Path) -> tuple[CacheEntry, ...]:
         kernel_sizes=((3, 3, 3),),
         features_per_stage=(8,),
         batch_dice=False,
+        deep_supervision_weights=(1.0,),
     )
     plan = Plan(
         schema=1,

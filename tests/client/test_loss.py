@@ -10,7 +10,6 @@ from client.loss import (
     dice_and_entropy,
     segmentation_loss,
     soft_dice,
-    supervision_weights,
     targets_of,
 )
 from common.config import Output
@@ -98,21 +97,6 @@ def test_nothing_found_where_nothing_is_has_a_dice_of_one() -> None:
     assert soft_dice(nothing, nothing, batch_dice=False).item() == 1.0
 
 
-@pytest.mark.parametrize(
-    ("n_stages", "weights"),
-    [
-        (5, (8 / 15, 4 / 15, 2 / 15, 1 / 15, 0)),
-        (3, (2 / 3, 1 / 3, 0)),
-        (2, (1, 0)),
-        (1, (1,)),
-    ],
-)
-def test_the_weight_of_a_stage_halves_and_the_coarsest_has_none(
-    n_stages: int, weights: tuple[float, ...]
-) -> None:
-    assert supervision_weights(n_stages) == pytest.approx(weights, abs=1e-12)
-
-
 def binary(truth: Tensor) -> Tensor:
     """Return logits of two classes that are sure of the truth."""
     sure = 50 * (2 * truth.float() - 1)
@@ -124,7 +108,9 @@ def test_stages_are_summed_with_their_weights_and_the_coarsest_is_not_looked_at(
     unsure = torch.zeros(1, 2, 4, 4, 4)
     # unsure: ln 2 - 2 (1/2) / (1/2 + 1) = 0.026480; sure: -1; 2/3 * 0.026480 - 1/3
     stages = [unsure, binary(torch.ones(1, 2, 2, 2)), torch.full((1, 2, 1, 1, 1), math.nan)]
-    loss = segmentation_loss(stages, labels, TWO_CLASSES, "labels", batch_dice=False)
+    loss = segmentation_loss(
+        stages, labels, TWO_CLASSES, "labels", batch_dice=False, supervision=(2 / 3, 1 / 3, 0.0)
+    )
     assert loss.item() == pytest.approx(-0.315680, abs=2e-6)
 
 
@@ -132,7 +118,9 @@ def test_a_coarser_stage_is_compared_with_the_nearest_labels() -> None:
     labels = torch.zeros(1, 4, 4, 4, dtype=torch.uint8)
     labels[:, ::2, ::2, ::2] = 5  # what a stride of 2 keeps
     stages = [binary(labels > 0), binary(torch.ones(1, 2, 2, 2)), torch.zeros(1, 2, 1, 1, 1)]
-    loss = segmentation_loss(stages, labels, TWO_CLASSES, "labels", batch_dice=False)
+    loss = segmentation_loss(
+        stages, labels, TWO_CLASSES, "labels", batch_dice=False, supervision=(2 / 3, 1 / 3, 0.0)
+    )
     assert loss.item() == pytest.approx(-1, abs=1e-5)
 
 

@@ -40,6 +40,7 @@ def plan_of(
         kernel_sizes=((3, 3, 3),),
         features_per_stage=(8,),
         batch_dice=False,
+        deep_supervision_weights=(1.0,),
     )
     plan = Plan(
         schema=1,

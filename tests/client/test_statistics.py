@@ -145,6 +145,7 @@ def agreement(config: RunConfig) -> Agreement:
                 kernel_sizes=((3, 3, 3), (3, 3, 3)),
                 features_per_stage=(2, 2),
                 batch_dice=False,
+                deep_supervision_weights=(1.0,),
             )
         },
     )

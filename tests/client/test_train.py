@@ -35,6 +35,7 @@ PLAN = Configuration(
     kernel_sizes=((3, 3, 3), (3, 3, 3)),
     features_per_stage=(4, 4),
     batch_dice=False,
+    deep_supervision_weights=(1.0,),
 )
 
 
@@ -45,7 +46,9 @@ def network() -> UNet:
 
 
 def objective(mu: float = 0.0) -> Objective:
-    return Objective(task=TASK, output="labels", batch_dice=False, proximal_mu=mu)
+    return Objective(
+        task=TASK, output="labels", batch_dice=False, supervision=(1.0,), proximal_mu=mu
+    )
 
 
 def training(

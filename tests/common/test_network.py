@@ -36,6 +36,7 @@ def configuration(
         kernel_sizes=kernels,
         features_per_stage=features,
         batch_dice=False,
+        deep_supervision_weights=(1.0,),
     )
 
 

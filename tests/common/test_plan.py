@@ -18,6 +18,7 @@ FULL = Configuration(
     kernel_sizes=((3, 3, 3), (3, 3, 3)),
     features_per_stage=(8, 16),
     batch_dice=True,
+    deep_supervision_weights=(1.0,),
 )
 LOW = replace(FULL, spacing_mm=(2.0, 2.0, 2.0), batch_dice=False)
 SLICES = Configuration2d(
@@ -29,6 +30,7 @@ SLICES = Configuration2d(
     kernel_sizes=((3, 3), (3, 3)),
     features_per_stage=(8, 16),
     batch_dice=True,
+    deep_supervision_weights=(1.0,),
 )
 PLAN = Plan(
     schema=1,

@@ -1,6 +1,13 @@
 import pytest
 
-from common.topology import FeatureMaps, features_per_stage, shrunk, topology, voxel_channels
+from common.topology import (
+    FeatureMaps,
+    features_per_stage,
+    shrunk,
+    supervision_weights,
+    topology,
+    voxel_channels,
+)
 
 ISO = (1.0, 1.0, 1.0)
 
@@ -112,3 +119,19 @@ def test_memory_of_residual_encoders_counts_their_own_maps() -> None:
     network = topology(ISO, (8, 8, 8))
     maps = FeatureMaps(encoder=(3, 7), decoder=2)
     assert voxel_channels(network, (32, 64), 2, maps) == 512 * (5 * 32 + 2) + 64 * 64 * 7
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "weights"),
+    [
+        (5, (8 / 15, 4 / 15, 2 / 15, 1 / 15, 0)),
+        (3, (2 / 3, 1 / 3, 0)),
+        (2, (1, 0)),
+        (1, (1,)),
+        (0, (1,)),
+    ],
+)
+def test_the_weight_of_a_stage_halves_and_the_coarsest_has_none(
+    n_steps: int, weights: tuple[float, ...]
+) -> None:
+    assert supervision_weights(n_steps) == pytest.approx(weights, abs=1e-12)

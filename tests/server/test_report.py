@@ -55,6 +55,7 @@ PLAN = Plan(
             kernel_sizes=((3, 3, 3), (3, 3, 3)),
             features_per_stage=(8, 16),
             batch_dice=False,
+            deep_supervision_weights=(1.0,),
         )
     },
     limits=("batch size 9 reduced to 2",),

@@ -157,6 +157,7 @@ def experiment(folder: Path, site: HeldOutSite) -> Experiment:
                 kernel_sizes=((3, 3, 3), (3, 3, 3)),
                 features_per_stage=(4, 4),
                 batch_dice=False,
+                deep_supervision_weights=(1.0,),
             )
         },
     )

@@ -323,6 +323,7 @@ PLAN = Plan(
             kernel_sizes=((3, 3, 3), (3, 3, 3)),
             features_per_stage=(4, 4),
             batch_dice=False,
+            deep_supervision_weights=(1.0,),
         )
     },
 )
