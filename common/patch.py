@@ -34,13 +34,33 @@ class Demand:
 
 
 @dataclass(frozen=True)
+class BatchChoice:
+    """What the batch size is chosen from."""
+
+    fitting: int
+    """Patches that fit into memory together."""
+    covering: int
+    """Patches that hold the largest share of the data set's voxels that a batch may."""
+    smallest: int
+
+    @property
+    def size(self) -> int:
+        """What fits and is no larger a share; never below the smallest."""
+        return max(min(self.fitting, self.covering), self.smallest)
+
+
+@dataclass(frozen=True)
 class Fit:
-    """A network that fits into memory, axes in the network's order."""
+    """A network that fits into memory, axes in the network's order, and how it was found."""
 
     network: Topology
-    batch_size: int
+    batch: BatchChoice
     features: tuple[int, ...]
     """Channels per stage, as published."""
+    tried: tuple[Axes, ...]
+    """Patches from the first that the rules ask for to the one that fits, which is the last."""
+    occupied: float
+    """Share of the memory that a patch times the batch that must fit takes, at most 1."""
 
 
 def fitted(
@@ -62,17 +82,22 @@ def fitted(
         ConfigError: when not even one voxel fits.
     """
     budget = budget_of(table, len(spacing_mm))
-    reference = _reference(budget, demand, table)
+    reference = memory_for(budget, demand.memory_gb, table)
     network = topology(spacing_mm, _start(spacing_mm, median_shape, budget), table.pooling)
+    tried: list[Axes] = []
     for _ in range(MAX_STEPS):
+        tried.append(network.patch_size)
         used = memory(network, demand, table)
-        if used / budget.reference_batch_size * budget.fitted_batch_size <= reference:
+        needed = used / budget.reference_batch_size * budget.fitted_batch_size
+        if needed <= reference:
             return Fit(
                 network=network,
-                batch_size=_batch_size(network, reference / used, case_voxels, demand, table),
+                batch=_batch_choice(network, reference / used, case_voxels, demand, table),
                 features=features_per_stage(
                     len(network.kernel_sizes), table.base_features, budget.max_features
                 ),
+                tried=tuple(tried),
+                occupied=needed / reference,
             )
         if prod(network.patch_size) == 1:
             break
@@ -101,12 +126,13 @@ def most_voxels(demand: Demand, table: RuleSet) -> float:
         patch_size=(1, 1, 1), strides=(), kernel_sizes=((3, 3, 3),), divisor=(1, 1, 1)
     )
     budget = table.three_axes
-    room = _reference(budget, demand, table) / memory(finest, demand, table)
+    room = memory_for(budget, demand.memory_gb, table) / memory(finest, demand, table)
     return room * budget.reference_batch_size / budget.fitted_batch_size
 
 
-def _reference(budget: Budget, demand: Demand, table: RuleSet) -> float:
-    return budget.reference_voxel_channels * demand.memory_gb / table.reference_memory_gb
+def memory_for(budget: Budget, memory_gb: float, table: RuleSet) -> float:
+    """Return what the memory proxy of the reference batch may be with so much memory."""
+    return budget.reference_voxel_channels * memory_gb / table.reference_memory_gb
 
 
 def _start(spacing_mm: Lengths, median_shape: Lengths, budget: Budget) -> Lengths:
@@ -125,10 +151,10 @@ def _start(spacing_mm: Lengths, median_shape: Lengths, budget: Budget) -> Length
     return tuple(min(max(1, round(edge)), voxels) for edge, voxels in pairs)
 
 
-def _batch_size(
+def _batch_choice(
     network: Topology, room: float, case_voxels: float, demand: Demand, table: RuleSet
-) -> int:
-    """Return the batch that fits, or that covers the largest share of the data set's voxels.
+) -> BatchChoice:
+    """Return the batch that fits and the one that covers the largest share of the data's voxels.
 
     Args:
         network: what is trained.
@@ -139,9 +165,11 @@ def _batch_size(
     """
     budget = budget_of(table, len(network.patch_size))
     share = table.max_share_of_voxels * (case_voxels * demand.n_cases)
-    covered = round(share / prod(network.patch_size))
-    fitting = table.whole_batch(room * budget.reference_batch_size)
-    return max(min(fitting, covered), budget.min_batch_size)
+    return BatchChoice(
+        fitting=table.whole_batch(room * budget.reference_batch_size),
+        covering=round(share / prod(network.patch_size)),
+        smallest=budget.min_batch_size,
+    )
 
 
 def is_anisotropic(patch_size: Axes, table: RuleSet) -> bool:

@@ -27,6 +27,17 @@ SupervisionWeights = Annotated[tuple[Annotated[float, Ge(0), Le(1)], ...], MinLe
 
 
 @record
+class PlannedFor:
+    """What a plan was made for, besides images: how many cases, classes and how much memory."""
+
+    n_training_cases: Annotated[int, Ge(1)]
+    """Of the whole federation."""
+    n_foreground_classes: Annotated[int, Ge(1)]
+    memory_gb: Annotated[float, Gt(0)]
+    """Of the smallest site's accelerator."""
+
+
+@record
 class Normalization:
     """How one channel is brought to a common scale."""
 
@@ -101,6 +112,7 @@ class Plan:
     hash: str
     """SHA-256 of the canonical JSON of the plan with this field empty."""
     rules: Rules
+    planned_for: PlannedFor
     channels: tuple[str, ...]
     transpose: tuple[int, int, int]
     """Which axis of the RAS+ (z, y, x) image each network axis is: largest spacing first."""

@@ -19,7 +19,7 @@ from common.errors import ConfigError
 from common.fingerprint import Fingerprint
 from common.intensity import ct_channels, intensity_constants
 from common.patch import Demand
-from common.plan import PLAN_SCHEMA, Normalization, Plan, Rules, Spacing3, sealed
+from common.plan import PLAN_SCHEMA, Normalization, Plan, PlannedFor, Rules, Spacing3, sealed
 from common.preparation import Preparation
 from common.rules import rule_set
 from common.summary import PlanSummary, summary_of
@@ -141,6 +141,11 @@ def _planned(
             schema=PLAN_SCHEMA,
             hash="",
             rules=rules,
+            planned_for=PlannedFor(
+                n_training_cases=summary.n_training_cases,
+                n_foreground_classes=summary.n_foreground_classes,
+                memory_gb=memory_gb,
+            ),
             channels=summary.channels,
             transpose=transpose,
             preparation=preparation,

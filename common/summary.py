@@ -4,7 +4,8 @@ Source: nnU-Net (arXiv 1904.08128v2), methods "target spacing".
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge, Gt, MinLen
@@ -33,6 +34,30 @@ class PlanSummary:
     """In voxels, in the order of the spacings; whether rounded per case is the rules' choice."""
 
 
+@dataclass(frozen=True)
+class SpacingChoice:
+    """The target spacing and what it was chosen from, axes (z, y, x) of RAS+."""
+
+    median_mm: Spacing3
+    median_shape: tuple[float, float, float]
+    """Voxels after the crop, before resampling."""
+    coarsest: int
+    """Axis of the largest median spacing."""
+    in_plane_mm: float
+    """The other spacing that the coarsest is compared with."""
+    is_anisotropic: bool
+    """Whether slices are thick and few, so that the 10th percentile counts along them."""
+    low_mm: float
+    """That percentile of the spacing along the coarsest axis."""
+    target_ticks: tuple[float, float, float]
+
+    @property
+    def target_mm(self) -> Spacing3:
+        """The target spacing."""
+        z, y, x = (step / TICKS_PER_MM for step in self.target_ticks)
+        return z, y, x
+
+
 def summary_of(fingerprint: Fingerprint, rules: Rules = "paper") -> PlanSummary:
     """Return target spacing and median shape of a fingerprint, axes (z, y, x) of RAS+.
 
@@ -45,34 +70,56 @@ def summary_of(fingerprint: Fingerprint, rules: Rules = "paper") -> PlanSummary:
     if fingerprint.n_cases == 0:
         raise ConfigError(f"fingerprint of {fingerprint.task}: expected at least one case, found 0")
     table = rule_set(rules)
-    ticks = _target_spacing_ticks(fingerprint, table)
-    z, y, x = (step / TICKS_PER_MM for step in ticks)
+    chosen = spacing_choice(fingerprint, table)
     resampled = _median_rounded_shape if table.rounds_every_case else _median_shape
     depth, height, width = (
         resampled(extents, step)
-        for extents, step in zip(fingerprint.extents_ticks, ticks, strict=True)
+        for extents, step in zip(fingerprint.extents_ticks, chosen.target_ticks, strict=True)
     )
     return PlanSummary(
         name=fingerprint.task,
         channels=fingerprint.channels,
         n_training_cases=fingerprint.n_cases,
         n_foreground_classes=sum(value > 0 for value in fingerprint.labels),
-        target_spacing_mm=(z, y, x),
+        target_spacing_mm=chosen.target_mm,
         median_shape_at_target=(depth, height, width),
     )
 
 
-def _target_spacing_ticks(fingerprint: Fingerprint, table: RuleSet) -> list[float]:
-    """Return the median spacing; along slices that are thick and few, the 10th percentile."""
-    target = _medians(fingerprint.spacings_ticks)
+def spacing_choice(fingerprint: Fingerprint, table: RuleSet) -> SpacingChoice:
+    """Choose the median spacing; along slices that are thick and few, the 10th percentile.
+
+    Args:
+        fingerprint: of at least one case.
+        table: the rules.
+    """
+    ticks = _medians(fingerprint.spacings_ticks)
     size = _medians(fingerprint.shapes_voxels)
-    worst = target.index(max(target))
-    in_plane = table.in_plane_mm([step for axis, step in enumerate(target) if axis != worst])
+    worst = ticks.index(max(ticks))
+    in_plane = table.in_plane_mm([step for axis, step in enumerate(ticks) if axis != worst])
     shortest = min(voxels for axis, voxels in enumerate(size) if axis != worst)
-    if target[worst] > table.anisotropy * in_plane and size[worst] * table.anisotropy < shortest:
-        low = percentile(fingerprint.spacings_ticks[worst], table.low_percentile)
+    thick, few = (
+        ticks[worst] > table.anisotropy * in_plane,
+        size[worst] * table.anisotropy < shortest,
+    )
+    low = percentile(fingerprint.spacings_ticks[worst], table.low_percentile)
+    target = list(ticks)
+    if thick and few:
         target[worst] = low if low >= in_plane else in_plane + table.clamp_margin_mm * TICKS_PER_MM
-    return target
+    return SpacingChoice(
+        median_mm=_three(step / TICKS_PER_MM for step in ticks),
+        median_shape=_three(size),
+        coarsest=worst,
+        in_plane_mm=in_plane / TICKS_PER_MM,
+        is_anisotropic=thick and few,
+        low_mm=low / TICKS_PER_MM,
+        target_ticks=_three(target),
+    )
+
+
+def _three(values: Iterable[float]) -> tuple[float, float, float]:
+    z, y, x = values
+    return z, y, x
 
 
 def _median_shape(extents_ticks: Mapping[int, int], step_ticks: float) -> float:

@@ -117,15 +117,21 @@ def voxel_channels(
     Source: the paper's code, `Generic_UNet.compute_approx_vram_consumption`; nnunetv2 2.8.1,
     `compute_conv_feature_map_size`.
     """
-    voxels = prod(network.patch_size)
-    total = voxels * n_ends
+    return sum(voxel_channels_per_stage(network, features, n_ends, maps))
+
+
+def voxel_channels_per_stage(
+    network: Topology, features: Axes, n_ends: int, maps: FeatureMaps = PLAIN
+) -> tuple[int, ...]:
+    """Return the parts of `voxel_channels`, finest stage first; the ends belong to the finest."""
+    voxels, parts = prod(network.patch_size), list[int]()
     for stage, width in enumerate(features):
         if stage > 0:
             voxels //= prod(network.strides[stage - 1])
         encoder = maps.encoder[min(stage, len(maps.encoder) - 1)]
         decoder = maps.decoder if stage == 0 or stage < len(network.strides) else 0
-        total += voxels * width * (encoder + decoder)
-    return total
+        parts.append(voxels * (width * (encoder + decoder) + (n_ends if stage == 0 else 0)))
+    return tuple(parts)
 
 
 def shrunk(

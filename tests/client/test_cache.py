@@ -24,7 +24,7 @@ from client.cache import (
 from client.nifti import grid_of, write_image, write_labels
 from common.case import Case
 from common.errors import ConfigError, DataError, DiskError
-from common.plan import Configuration, Normalization, Plan, sealed
+from common.plan import Configuration, Normalization, Plan, PlannedFor, sealed
 from common.task import Task
 
 EVERYTHING = (slice(None), slice(None), slice(None))
@@ -51,6 +51,7 @@ PLAN = sealed(
         schema=1,
         hash="",
         rules="paper",
+        planned_for=PlannedFor(n_training_cases=20, n_foreground_classes=3, memory_gb=8.0),
         channels=("A", "B"),
         transpose=(0, 1, 2),
         normalization=(

@@ -12,7 +12,7 @@ from client.loader import batches
 from client.nifti import grid_of, write_image, write_labels
 from common.case import Case
 from common.errors import DataError
-from common.plan import Configuration, Normalization, Plan, sealed
+from common.plan import Configuration, Normalization, Plan, PlannedFor, sealed
 from common.random import step_rng
 from common.task import Task
 
@@ -50,6 +50,7 @@ def entries(tmp_path: Path) -> tuple[CacheEntry, ...]:
         schema=1,
         hash="",
         rules="paper",
+        planned_for=PlannedFor(n_training_cases=20, n_foreground_classes=3, memory_gb=8.0),
         channels=("A",),
         transpose=(0, 1, 2),
         normalization=(Normalization(channel="A", scheme="z-score"),),

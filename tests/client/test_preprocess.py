@@ -19,7 +19,7 @@ from client.preprocess import (
     uncrop,
 )
 from common.errors import ConfigError
-from common.plan import Configuration, Normalization, Plan
+from common.plan import Configuration, Normalization, Plan, PlannedFor
 
 SIZES = st.tuples(*[st.integers(1, 6)] * 3)
 SPACINGS = st.tuples(*[st.sampled_from([0.5, 1.0, 1.7, 4.0])] * 3)
@@ -46,6 +46,7 @@ def plan_of(
         schema=1,
         hash="0" * 64,
         rules="paper",
+        planned_for=PlannedFor(n_training_cases=20, n_foreground_classes=3, memory_gb=8.0),
         channels=tuple(rule.channel for rule in rules),
         transpose=transpose,
         normalization=rules,

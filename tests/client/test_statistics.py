@@ -28,7 +28,7 @@ from common.errors import ConfigError, MessageError
 from common.fingerprint import empty
 from common.messages import PrepareTask
 from common.network import initial_weights, load_weights, weights_of
-from common.plan import Configuration, Normalization, Plan
+from common.plan import Configuration, Normalization, Plan, PlannedFor
 from common.task import load_task
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -132,6 +132,7 @@ def agreement(config: RunConfig) -> Agreement:
         schema=1,
         hash="0",
         rules="paper",
+        planned_for=PlannedFor(n_training_cases=20, n_foreground_classes=3, memory_gb=8.0),
         channels=task.channels,
         transpose=(0, 1, 2),
         normalization=tuple(Normalization(channel=c, scheme="z-score") for c in task.channels),

@@ -7,7 +7,15 @@ import pytest
 
 from common.codec import decode, encode
 from common.errors import ConfigError
-from common.plan import Configuration, Configuration2d, Normalization, Plan, all_three_d, three_d
+from common.plan import (
+    Configuration,
+    Configuration2d,
+    Normalization,
+    Plan,
+    PlannedFor,
+    all_three_d,
+    three_d,
+)
 
 FULL = Configuration(
     spacing_mm=(1.0, 1.0, 1.0),
@@ -36,6 +44,7 @@ PLAN = Plan(
     schema=1,
     hash="0" * 64,
     rules="paper",
+    planned_for=PlannedFor(n_training_cases=20, n_foreground_classes=3, memory_gb=8.0),
     channels=("MRI",),
     transpose=(0, 1, 2),
     normalization=(Normalization(channel="MRI", scheme="z-score"),),

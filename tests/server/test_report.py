@@ -10,7 +10,7 @@ import pytest
 from common.codec import write_json
 from common.errors import ConfigError
 from common.metrics import RegionScore
-from common.plan import Configuration, Normalization, Plan
+from common.plan import Configuration, Normalization, Plan, PlannedFor
 from common.ranking import PairwiseTest, Ranking
 from common.scores import ScoringDefinition, write_scores
 from server.events import (
@@ -42,6 +42,7 @@ PLAN = Plan(
     schema=1,
     hash="ab" * 32,
     rules="paper",
+    planned_for=PlannedFor(n_training_cases=20, n_foreground_classes=3, memory_gb=8.0),
     channels=("t1", "flair"),
     transpose=(0, 1, 2),
     normalization=(Normalization(channel="t1", scheme="z-score"),),

@@ -15,7 +15,7 @@ from common.config import MethodName, RunConfig
 from common.errors import FederationError
 from common.fingerprint import empty
 from common.metrics import RegionScore
-from common.plan import Configuration, Normalization, Plan
+from common.plan import Configuration, Normalization, Plan, PlannedFor
 from common.scores import ScoreTable, read_scores
 from common.task import load_task
 from server import testing
@@ -144,6 +144,7 @@ def experiment(folder: Path, site: HeldOutSite) -> Experiment:
         schema=1,
         hash="0",
         rules="paper",
+        planned_for=PlannedFor(n_training_cases=20, n_foreground_classes=3, memory_gb=8.0),
         channels=("MRI",),
         transpose=(0, 1, 2),
         normalization=(Normalization(channel="MRI", scheme="z-score"),),

@@ -16,7 +16,7 @@ from common.config import RunConfig
 from common.errors import FederationError, MessageError
 from common.fingerprint import empty
 from common.messages import CaseScore, Measured, Picture, Tested, TrainTask, Update, Validated
-from common.plan import Configuration, Normalization, Plan
+from common.plan import Configuration, Normalization, Plan, PlannedFor
 from common.task import Task
 from server.events import EventLog, SiteFailed, SiteTrained, read_events
 from server.joining import Cohort, join
@@ -310,6 +310,7 @@ PLAN = Plan(
     schema=1,
     hash="0",
     rules="paper",
+    planned_for=PlannedFor(n_training_cases=20, n_foreground_classes=3, memory_gb=8.0),
     channels=("A",),
     transpose=(0, 1, 2),
     normalization=(Normalization(channel="A", scheme="z-score"),),
