@@ -7,24 +7,23 @@ from pathlib import Path
 import numpy as np
 
 from client.cache import CacheEntry, prepare_dataset
+from client.device import accelerator_memory_gb
 from client.inspection import check
 from client.layouts import describe
 from client.measure import measure
-from client.site import Agreement, SiteConfig, save_agreement
+from client.site import Agreement, SiteConfig, save_agreement, site_log
 from common.case import Case, DatasetDescription
 from common.codec import content_hash, read_json, record, write_json
 from common.config import RunConfig
+from common.edited_plan import defects
 from common.errors import ConfigError, PolicyError
 from common.fingerprint import Fingerprint
 from common.messages import Measured, MeasureTask, Prepared, PrepareTask
+from common.plan import Plan, sealed
 from common.planner import plan_run
 from common.random import step_rng
 from common.release import released
 from common.task import Task
-
-
-class PlanDiffersError(PolicyError):
-    """The site's own planning does not give the coordinator's plan; it does not train."""
 
 
 @record
@@ -52,7 +51,12 @@ def measure_site(site: SiteConfig, task: MeasureTask) -> Measured:
         write_json(path, kept)
     policy = site.policy
     fingerprint = released(kept.fingerprint, policy.fingerprint, policy.min_cases_per_bin)
-    return Measured(site=site.name, fingerprint=fingerprint, version=version("consilium"))
+    return Measured(
+        site=site.name,
+        fingerprint=fingerprint,
+        version=version("consilium"),
+        memory_gb=site.memory_gb or accelerator_memory_gb(),
+    )
 
 
 def _kept_fingerprint(path: Path) -> _KeptFingerprint | None:
@@ -66,12 +70,17 @@ def _kept_fingerprint(path: Path) -> _KeptFingerprint | None:
 def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
     """Plan from the merged fingerprint and fill the cache with this site's cases.
 
+    Returns:
+        The hash of the site's own plan. When that is not the coordinator's, nothing is agreed on
+        or prepared, and without an agreement the site refuses to train.
+
     Raises:
-        PlanDiffersError: when the plan is not the coordinator's; both hashes are named.
+        PolicyError: for what this site's policy does not allow.
     """
-    own = plan_run(task.fingerprint, task.config)
+    own = _own_plan(site, task)
     if own.hash != task.plan_hash:
-        raise PlanDiffersError(f"plan: expected {task.plan_hash}, planned {own.hash}")
+        site_log(site).error("plan: expected %s, planned %s: refused", task.plan_hash, own.hash)
+        return Prepared(plan_hash=own.hash, n_training_cases=0, n_validation_cases=0)
     if site.name in task.config.federation.held_out and not site.policy.case_scores:
         raise PolicyError("policy.case_scores: a held-out site that releases none is of no use")
     found = dataset(site, task.task).cases
@@ -84,6 +93,23 @@ def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
         n_training_cases=len(training),
         n_validation_cases=len(validation),
     )
+
+
+def _own_plan(site: SiteConfig, task: PrepareTask) -> Plan:
+    """Plan as the coordinator should have, or take an edited plan if the policy allows that."""
+    if task.edited_plan is None:
+        return plan_run(task.fingerprint, task.config)
+    if not site.policy.edited_plans:
+        raise PolicyError(
+            "policy.edited_plans: the coordinator's plan was changed by a person and does not "
+            "follow from the fingerprints; expected true, found false"
+        )
+    found = defects(task.edited_plan)
+    if task.edited_plan.channels != task.task.channels:
+        found = (*found, f"channels: expected {task.task.channels}")
+    if found:
+        raise ConfigError("\n".join(f"edited plan: {line}" for line in found))
+    return sealed(task.edited_plan)
 
 
 def dataset(site: SiteConfig, task: Task) -> DatasetDescription:

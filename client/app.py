@@ -92,7 +92,6 @@ def _answer(message: Message, context: Context, act: Callable[[SiteConfig], obje
 def _code(error: Exception) -> ErrorCode:
     """Return all that the coordinator may know of an error."""
     codes: list[tuple[type[Exception], ErrorCode]] = [
-        (agreement.PlanDiffersError, "plan-differs"),
         (DataError, "data"),
         (PolicyError, "policy"),
         (DiskError, "disk"),

@@ -57,6 +57,13 @@ def choose_device(precision: Precision) -> Device:
     return Device(device, torch.bfloat16 if native else torch.float32)
 
 
+def accelerator_memory_gb() -> float | None:
+    """Return the whole memory of the accelerator in GB, to one decimal; None without one."""
+    if not torch.cuda.is_available():
+        return None
+    return round(float(torch.cuda.get_device_properties(0).total_memory) / 1e9, 1)
+
+
 def describe(device: Device) -> str:
     """Return the device in words for the run's log."""
     name = (

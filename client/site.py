@@ -1,7 +1,11 @@
 """A site: its configuration, its policy and its folder. Everything here stays at the site."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Gt
 
 from common.batchnorm import local_names
 from common.codec import read_json, read_toml, record, write_json
@@ -28,6 +32,9 @@ class Policy:
     """Counts of the data set as they are, or only in bins of several cases (`common.release`)."""
     min_cases_per_bin: MinCases = DEFAULT_MIN_CASES
     """Smallest bin of a coarse fingerprint."""
+    edited_plans: bool = False
+    """Whether to train by a plan that does not follow from the fingerprints but was changed by a
+    person at the coordinator."""
 
 
 @record
@@ -42,6 +49,8 @@ class SiteConfig:
     policy: Policy
     cases: tuple[str, ...] | None = None
     """Names of the cases that take part; all in the folder if absent."""
+    memory_gb: Annotated[float, Gt(0)] | None = None
+    """Accelerator memory that training may use; all that it has if absent."""
 
     @property
     def data_folder(self) -> Path:
@@ -89,12 +98,10 @@ def load_site(path: Path) -> SiteConfig:
     """Read a site's TOML file; relative folders are relative to the file."""
     site = read_toml(SiteConfig, path)
     base = path.resolve().parent
-    return SiteConfig(
-        name=site.name,
+    return replace(
+        site,
         data=str(base / Path(site.data).expanduser()),
         state=str(base / Path(site.state).expanduser()),
-        policy=site.policy,
-        cases=site.cases,
     )
 
 

@@ -57,7 +57,7 @@ def low_resolution(
     spacing_mm, stage = full.spacing_mm, full
     ceiling = table.lowres_factor * most_voxels(demand, table)
     for _ in range(MAX_STEPS):
-        voxels = _counted(_resampled(full.spacing_mm, spacing_mm, median_shape), table)
+        voxels = case_voxels(full, spacing_mm, median_shape, table)
         if voxels <= ceiling:  # above it no patch sees enough: that saves most of the planning
             if spacing_mm != full.spacing_mm:
                 stage = _stage_at(spacing_mm, full, median_shape, demand, table)
@@ -65,6 +65,15 @@ def low_resolution(
                 return stage if _is_halved(stage, full, median_shape, table) else None
         spacing_mm = _coarsened(spacing_mm, table.lowres_step)
     raise ConfigError(f"spacing: expected one that a cascade can start at, found {full.spacing_mm}")
+
+
+def case_voxels(full: Stage, spacing_mm: Lengths, median_shape: Lengths, table: RuleSet) -> float:
+    """Return the voxels of the median case at a coarser spacing.
+
+    The paper's code cuts every axis to whole ones.
+    """
+    sizes = _resampled(full.spacing_mm, spacing_mm, median_shape)
+    return prod(sizes) if table.rounds_every_case else prod(int(voxels) for voxels in sizes)
 
 
 def rounded(shape: Lengths) -> Lengths:
@@ -97,11 +106,6 @@ def _coarsened(spacing_mm: Lengths, step: float) -> Lengths:
     behind = [coarsest / mm > 2 for mm in spacing_mm]
     grows = behind if any(behind) else [True] * len(spacing_mm)
     return tuple(mm * step if axis else mm for mm, axis in zip(spacing_mm, grows, strict=True))
-
-
-def _counted(sizes: Lengths, table: RuleSet) -> float:
-    """Return the voxels of the median case; the paper's code cuts every axis to whole ones."""
-    return prod(sizes) if table.rounds_every_case else prod(int(voxels) for voxels in sizes)
 
 
 def _is_halved(low: Stage, full: Stage, median_shape: Lengths, table: RuleSet) -> bool:

@@ -69,6 +69,9 @@ class Planning:
     """Memory of the smallest site's accelerator; the published plans assume 8."""
     max_batch_size: Annotated[int, Ge(1)] | None = None
     """A limit for small machines; the plan says what it cut."""
+    edited_plan: str | None = None
+    """A `plan.json` that a person changed, instead of what the rules give; the path is relative to
+    the configuration file. Every site's policy decides whether it trains by it."""
 
 
 @record

@@ -5,7 +5,7 @@ from stand in `common.rules`.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeVar
 
@@ -20,33 +20,53 @@ from common.topology import Lengths, features_per_stage, supervision_weights
 T = TypeVar("T")
 
 
-def published(
-    summary: PlanSummary, transpose: Shape, demand: Demand, table: RuleSet
-) -> dict[ConfigurationName, AnyConfiguration]:
-    """Return every configuration by the rules alone, axes in the network's order."""
+@dataclass(frozen=True)
+class Stages:
+    """What is planned at which spacing, before it becomes configurations."""
+
+    slices: Stage
+    """2d, of two axes."""
+    full: Stage | None
+    """3d_fullres; none for single slices, where the rules say so."""
+    low: Stage | None
+    """3d_lowres; none where a patch sees enough of the median case."""
+
+
+def stages(summary: PlanSummary, transpose: Shape, demand: Demand, table: RuleSet) -> Stages:
+    """Fit every network, axes in the network's order."""
     spacing = tuple(summary.target_spacing_mm[axis] for axis in transpose)
     shape = tuple(summary.median_shape_at_target[axis] for axis in transpose)
-    made: dict[ConfigurationName, AnyConfiguration] = {"2d": _slices(spacing, shape, demand, table)}
+    slices = _slices(spacing, shape, demand, table)
     if table.slice_is_2d and shape[0] == 1:
-        return made
+        return Stages(slices, None, None)
     full = full_resolution(spacing, shape, demand, table)
-    low = low_resolution(full, shape, demand, table)
-    # Code: with a cascade, full resolution and its second stage sum Dice over the batch.
-    made["3d_fullres"] = _three_axes(full, table, batch_dice=low is not None)
-    if low is not None:
-        made["3d_lowres"] = _three_axes(low, table, batch_dice=False)
+    return Stages(slices, full, low_resolution(full, shape, demand, table))
+
+
+def published(planned: Stages, table: RuleSet) -> dict[ConfigurationName, AnyConfiguration]:
+    """Return every configuration by the rules alone."""
+    made: dict[ConfigurationName, AnyConfiguration] = {"2d": _two_axes(planned.slices)}
+    if planned.full is not None:
+        # Code: with a cascade, full resolution and its second stage sum Dice over the batch.
+        cascaded = planned.low is not None
+        made["3d_fullres"] = _three_axes(planned.full, table, batch_dice=cascaded)
+    if planned.low is not None:
+        made["3d_lowres"] = _three_axes(planned.low, table, batch_dice=False)
     return made
 
 
-def _slices(
-    spacing_mm: Lengths, median_shape: Lengths, demand: Demand, table: RuleSet
-) -> Configuration2d:
+def _slices(spacing_mm: Lengths, median_shape: Lengths, demand: Demand, table: RuleSet) -> Stage:
     """Return 2d: slices across the first axis, which is never resampled."""
     median = median_shape if table.rounds_every_case else rounded(median_shape)
     fit = fitted(spacing_mm[1:], median[1:], prod(median), demand, table)
+    return Stage(spacing_mm=spacing_mm[1:], median_shape=median[1:], fit=fit)
+
+
+def _two_axes(stage: Stage) -> Configuration2d:
+    fit = stage.fit
     return Configuration2d(
-        spacing_mm=_two(spacing_mm[1:]),
-        median_shape=_two(median[1:]),
+        spacing_mm=_two(stage.spacing_mm),
+        median_shape=_two(stage.median_shape),
         patch_size=_two(fit.network.patch_size),
         batch_size=fit.batch.size,
         strides=tuple(_two(stride) for stride in fit.network.strides),

@@ -6,11 +6,12 @@ cases are numbers, errors are codes.
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
 from common.codec import record
 from common.config import RunConfig, SiteName
 from common.fingerprint import Fingerprint
+from common.plan import Plan
 from common.task import Task
 
 Count = Annotated[int, Ge(0)]
@@ -31,6 +32,8 @@ class Measured:
     site: SiteName
     fingerprint: Fingerprint
     version: str
+    memory_gb: Annotated[float, Gt(0)] | None = None
+    """Of the accelerator that trains there; None where training is on the CPU."""
 
 
 @record
@@ -42,11 +45,13 @@ class PrepareTask:
     config: RunConfig
     fingerprint: Fingerprint
     plan_hash: str
+    edited_plan: Plan | None = None
+    """A plan that a person changed: no site can derive it, each site's policy decides."""
 
 
 @record
 class Prepared:
-    """Site to coordinator: the same plan came out; this many cases are ready."""
+    """Site to coordinator: which plan came out; if it is the same, this many cases are ready."""
 
     plan_hash: str
     n_training_cases: Count
@@ -156,6 +161,6 @@ class FloorMeasured:
 
 
 ErrorCode = Literal[
-    "data", "disk", "config", "policy", "plan-differs", "message", "out-of-memory", "internal"
+    "data", "disk", "config", "policy", "message", "out-of-memory", "internal"
 ]
 """All that a site says about an error; the text stays in the site's own log."""

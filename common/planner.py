@@ -14,7 +14,7 @@ from typing import Literal
 
 from common.axes import Shape
 from common.config import RunConfig
-from common.configurations import limited, limits, published
+from common.configurations import limited, limits, published, stages
 from common.errors import ConfigError
 from common.fingerprint import Fingerprint
 from common.intensity import ct_channels, intensity_constants
@@ -125,13 +125,7 @@ def _planned(
     _require_plausible(summary)
     table = rule_set(rules)
     transpose = _slowest_first(summary.target_spacing_mm)
-    demand = Demand(
-        n_channels=len(summary.channels),
-        n_outputs=summary.n_foreground_classes + 1,
-        n_cases=summary.n_training_cases,
-        memory_gb=memory_gb,
-    )
-    by_rules = published(summary, transpose, demand, table)
+    by_rules = published(stages(summary, transpose, demand_of(summary, memory_gb), table), table)
     afforded = {
         name: limited(configuration, table, base_features, max_batch_size)
         for name, configuration in by_rules.items()
@@ -154,6 +148,16 @@ def _planned(
             cascade="3d_lowres" in afforded,
             limits=limits(by_rules, afforded, table, base_features),
         )
+    )
+
+
+def demand_of(summary: PlanSummary, memory_gb: float) -> Demand:
+    """Return what all configurations of a data set have in common."""
+    return Demand(
+        n_channels=len(summary.channels),
+        n_outputs=summary.n_foreground_classes + 1,
+        n_cases=summary.n_training_cases,
+        memory_gb=memory_gb,
     )
 
 

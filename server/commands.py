@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from common.console import say
 from common.errors import ConfigError
 from common.plan import Rules
 from common.scores import ScoreTable
@@ -25,26 +26,31 @@ def plan(
         float, typer.Option(min=0.1, help="Accelerator memory of the smallest site.")
     ] = 8.0,
     rules: Annotated[Rules, typer.Option(help="Which published planner.")] = "paper",
+    edited: Annotated[
+        Path | None,
+        typer.Option("--edited", help="A plan.json changed by hand: checked, marked, sealed."),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Say why, decision by decision, and draw the networks."),
+    ] = False,
 ) -> None:
     """Merge fingerprints and plan; same input, same bytes, same hash on every machine."""
-    from common.codec import read_json, write_json
-    from common.fingerprint import Fingerprint, merge_all
-    from common.planner import plan as plan_fingerprint
-    from common.planner import plan_summary
-    from common.summary import PlanSummary
+    from common.codec import write_json
+    from common.edited_plan import advice
+    from server.planning import planned_from
 
-    if bool(fingerprints) == (summary is not None):
-        raise ConfigError("plan: expected fingerprints or --summary, and not both")
-    if summary is not None:
-        given = read_json(PlanSummary, summary)
-        made = plan_summary(given, memory_gb=memory_gb, rules=rules)
-    else:
-        named = {str(path): read_json(Fingerprint, path) for path in fingerprints or ()}
-        made = plan_fingerprint(merge_all(named), memory_gb=memory_gb, rules=rules)
+    planned = planned_from(fingerprints or (), summary, edited, memory_gb=memory_gb, rules=rules)
+    made = planned.plan
     write_json(output, made)
     for name, configuration in made.configurations.items():
         patch = "x".join(map(str, configuration.patch_size))
         typer.echo(f"{output}: {name}: patch {patch}, batch {configuration.batch_size}")
+    if explain:
+        typer.echo("\n" + planned.explained())
+    else:
+        for line in advice(made):
+            say(f"{output}: {line}")
 
 
 def rank(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from common.axes import Weights
+from common.errors import FederationError
 from common.messages import (
     FloorMeasured,
     FloorTask,
@@ -74,3 +75,13 @@ class Sites(Protocol):
 
     def floor(self, task: FloorTask, sites: Sequence[str]) -> Answers[FloorMeasured]:
         """Ask held-out sites for the learning-free baseline."""
+
+
+def all_of(answers: Answers[T], what: str) -> list[Reply[T]]:
+    """Return all replies; before training, every failure is a reason to stop."""
+    collected = list(answers)
+    failures = [answer for answer in collected if isinstance(answer, Failure)]
+    if failures:
+        lines = [f"{f.site} could not {what}: {f.code} ({f.reason})" for f in failures]
+        raise FederationError("\n".join(lines))
+    return [answer for answer in collected if isinstance(answer, Reply)]

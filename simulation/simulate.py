@@ -24,7 +24,7 @@ from simulation.grid import InProcessGrid
 from simulation.partition import Partition, by_dirichlet, by_sizes, check_cases, from_csv
 
 OPEN_POLICY = Policy(  # one's own data
-    case_scores=True, validation_means=True, pictures=True, fingerprint="exact"
+    case_scores=True, validation_means=True, pictures=True, fingerprint="exact", edited_plans=True
 )
 
 
@@ -61,7 +61,10 @@ def load_study(path: Path, data: Path | None) -> Study:
     simulation = replace(wanted, csv=csv, data=str(folder))
     chosen = task_of(folder, task)
     config.check_task(chosen)
-    return Study(replace(config, task=task, simulation=simulation), chosen, folder)
+    edited = config.planning.edited_plan
+    planning = replace(config.planning, edited_plan=str(base / edited) if edited else None)
+    resolved = replace(config, task=task, simulation=simulation, planning=planning)
+    return Study(resolved, chosen, folder)
 
 
 def simulate(

@@ -7,24 +7,27 @@ ran another version of the task or had been given another federation's fingerpri
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import pytest
 from flwr.app import Message, RecordDict
 
 from client.app import app
-from common.codec import read_json, write_json
+from client.site import SiteConfig
+from common.codec import read_json, read_toml, write_json, write_toml
 from common.config import RunConfig
 from common.errors import ConfigError, FederationError
 from common.fingerprint import Fingerprint, empty, fingerprint_of, merge_all
 from common.messages import MeasureTask, PrepareTask
-from common.plan import Plan
+from common.plan import Plan, three_d
 from common.planner import plan_run
 from common.task import Task, load_task
 from common.wire import body_of, to_content
+from server.agreeing import agree
 from server.events import EventLog
 from server.flower_sites import FlowerSites
-from server.joining import agree, join
+from server.joining import join
 from server.run_folder import RunFolder
 from simulation.grid import InProcessGrid
 
@@ -103,17 +106,101 @@ def test_a_site_that_plans_differently_refuses_and_logs_both_hashes(tiny_study, 
     sites = federation(tiny_study, tmp_path, other_fingerprint)
     with pytest.raises(FederationError) as stopped:
         agreed(sites, tiny_study.config, folder)
-    assert str(stopped.value).startswith("beta could not agree on the plan: plan-differs")
-    assert "alpha" not in str(stopped.value)
-
+    ours, theirs = str(stopped.value).splitlines()
     coordinators = read_json(Plan, folder.plan).hash
-    reason = logged(tmp_path, "beta").split("PlanDiffersError: plan: expected ")[1]
-    expected, planned_here = reason.strip().split(", planned ")
-    assert expected == coordinators
-    assert len(planned_here) == 64
-    assert planned_here != coordinators
+    assert ours == f"the coordinator's plan is {coordinators}"
+    planned_there = theirs.removeprefix("beta refuses to train: its plan is ")
+    assert len(planned_there) == 64
+    assert planned_there != coordinators
+    reason = f"ERROR plan: expected {coordinators}, planned {planned_there}: refused"
+    assert reason in logged(tmp_path, "beta")
     assert not (tmp_path / "beta" / "state" / "runs").exists()  # nothing agreed, nothing prepared
     assert not (tmp_path / "beta" / "state" / "cache").exists()
+
+
+def edited_plan(study, home: Path, **changes: object) -> Path:
+    """Plan the study once, then change the plan's file as a person would."""
+    folder = RunFolder(home / "first")
+    agreed(federation(study, home / "first-sites", unchanged), study.config, folder)
+    table = json.loads(folder.plan.read_text())
+    table["configurations"]["3d_fullres"].update(changes)
+    folder.plan.write_text(json.dumps(table))
+    return folder.plan
+
+
+def with_planning(study, **changes: object) -> RunConfig:
+    config: RunConfig = study.config_with(planning=replace(study.config.planning, **changes))
+    return config
+
+
+def test_sites_train_by_an_edited_plan_when_their_policy_allows_it(tiny_study, tmp_path: Path):
+    path = edited_plan(tiny_study, tmp_path, batch_size=1)
+    config = with_planning(tiny_study, edited_plan=str(path))
+    folder = RunFolder(tmp_path / "run")
+    made = agreed(federation(tiny_study, tmp_path, unchanged), config, folder)
+    assert made.edited
+    assert three_d(made).batch_size == 1
+    own = json.loads((tmp_path / "alpha" / "state" / "runs" / "run" / "agreed.json").read_text())
+    assert own["plan"]["edited"] is True
+    assert own["plan"]["hash"] == made.hash
+    assert "edited_plan" not in own["terms"]["config"]["planning"]  # a path of the coordinator's
+
+
+def test_a_site_refuses_an_edited_plan_unless_its_policy_allows_it(tiny_study, tmp_path: Path):
+    path = edited_plan(tiny_study, tmp_path, batch_size=1)
+    files = tiny_study.write_sites(tmp_path)
+    site = read_toml(SiteConfig, files["beta"])
+    write_toml(files["beta"], replace(site, policy=replace(site.policy, edited_plans=False)))
+    nodes = {n: {"site": str(file)} for n, file in enumerate(files.values(), start=1)}
+    sites = FlowerSites(InProcessGrid(app, nodes))
+    with pytest.raises(FederationError, match="beta could not agree on the plan: policy"):
+        agreed(sites, with_planning(tiny_study, edited_plan=str(path)), RunFolder(tmp_path / "run"))
+    assert "policy.edited_plans: the coordinator's plan was changed" in logged(tmp_path, "beta")
+
+
+def test_an_untouched_plan_given_as_edited_is_the_rules_plan(tiny_study, tmp_path: Path):
+    path = edited_plan(tiny_study, tmp_path)
+    config = with_planning(tiny_study, edited_plan=str(path))
+    assert not agreed(
+        federation(tiny_study, tmp_path, unchanged), config, RunFolder(tmp_path / "run")
+    ).edited
+
+
+def test_an_edited_plan_that_cannot_be_trained_stops_the_run_at_the_coordinator(
+    tiny_study, tmp_path: Path
+):
+    path = edited_plan(tiny_study, tmp_path, patch_size=[9, 9, 9])
+    config = with_planning(tiny_study, edited_plan=str(path))
+    with pytest.raises(ConfigError, match="patch_size: expected multiples of"):
+        agreed(federation(tiny_study, tmp_path, unchanged), config, RunFolder(tmp_path / "run"))
+
+
+def test_the_federation_plans_for_its_smallest_site(tiny_study, tmp_path: Path):
+    files = tiny_study.write_sites(tmp_path)
+    for name, memory_gb in (("alpha", 6.0), ("beta", 0.02)):
+        write_toml(files[name], replace(read_toml(SiteConfig, files[name]), memory_gb=memory_gb))
+    nodes = {n: {"site": str(file)} for n, file in enumerate(files.values(), start=1)}
+    folder = RunFolder(tmp_path / "run")
+    made = agreed(FlowerSites(InProcessGrid(app, nodes)), tiny_study.config, folder)
+    assert made.planned_for.memory_gb == 0.02
+    assert "planned for 0.02 GB, the smallest site's, instead of 8 GB" in folder.events.read_text()
+    unlimited = agreed(
+        federation(tiny_study, tmp_path / "more", unchanged),
+        tiny_study.config,
+        RunFolder(tmp_path / "more" / "run"),
+    )
+    assert prod(three_d(made).patch_size) < prod(three_d(unlimited).patch_size)
+
+
+def test_a_resumed_run_keeps_the_memory_that_it_was_planned_for(tiny_study, tmp_path: Path):
+    files = tiny_study.write_sites(tmp_path)
+    write_toml(files["beta"], replace(read_toml(SiteConfig, files["beta"]), memory_gb=2.0))
+    nodes = {n: {"site": str(file)} for n, file in enumerate(files.values(), start=1)}
+    folder = RunFolder(tmp_path / "run")
+    first = agreed(FlowerSites(InProcessGrid(app, nodes)), tiny_study.config, folder)
+    write_toml(files["beta"], replace(read_toml(SiteConfig, files["beta"]), memory_gb=4.0))
+    again = agreed(FlowerSites(InProcessGrid(app, nodes)), tiny_study.config, folder)
+    assert again.hash == first.hash
 
 
 @pytest.mark.parametrize(
