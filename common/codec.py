@@ -129,7 +129,7 @@ def _without_none(plain: Any) -> Any:
 
 
 def _explain(cls: type[Any], defect: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in defect["loc"])
+    where = ".".join(_without_tags(cls, defect["loc"]))
     prefix = f"{where}: " if where else ""
     if defect["type"] == "unexpected_keyword_argument":
         *parents, key = defect["loc"]
@@ -154,16 +154,29 @@ def _expectation(message: str) -> str:
 def _field_names(cls: Any, path: tuple[int | str, ...]) -> list[str]:
     """Return the field names of the record that lies at `path` below `cls`."""
     for part in path:
-        found = _record_in(cls)
-        if (member := _tagged(cls, part)) is not None:
-            cls = member
-        elif found is not None and isinstance(part, str):
-            types = {field.name: field.type for field in dataclasses.fields(found)}
-            cls = types.get(part)
-        else:
-            cls = _item_of(cls)
+        cls = _below(cls, part)
     found = _record_in(cls)
     return [field.name for field in dataclasses.fields(found)] if found is not None else []
+
+
+def _without_tags(cls: Any, path: tuple[int | str, ...]) -> list[str]:
+    """Return the parts of a path that stand in the file: no names of a union's members."""
+    parts = []
+    for part in path:
+        if _tagged(cls, part) is None:
+            parts.append(str(part))
+        cls = _below(cls, part)
+    return parts
+
+
+def _below(annotation: Any, part: int | str) -> Any:
+    """Return the annotation of what one part of a path leads to."""
+    if (member := _tagged(annotation, part)) is not None:
+        return member
+    found = _record_in(annotation)
+    if found is not None and isinstance(part, str):
+        return {field.name: field.type for field in dataclasses.fields(found)}.get(part)
+    return _item_of(annotation)
 
 
 def _tagged(annotation: Any, part: int | str) -> Any:

@@ -73,7 +73,7 @@ def test_taking_the_mark_away_is_an_edit_as_well(tmp_path: Path) -> None:
         ),
         (
             lambda table: full(table).update(spacing_mm=[1.0, 0.0, 1.0]),
-            "configurations.3d_fullres.3d.spacing_mm.1: expected greater than 0, found 0",
+            "configurations.3d_fullres.spacing_mm.1: expected greater than 0, found 0",
         ),
         (
             lambda table: full(table).update(features_per_stage=[32, 64]),
