@@ -10,13 +10,15 @@ Sources:
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
 from common.axes import LabelMap, Mask, SpacingMm
+from common.bits import Bits, count, pack
 from common.codec import record
-from common.surface import HD95_DEFINITIONS, Hd95, bounding_box, surface_distances
-from common.task import Task, regions_of
+from common.surface import HD95_DEFINITIONS, Hd95, bit_distances, label_box
+from common.task import Task
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,9 @@ def score_region(
     Returns:
         The four values, all finite; where a region is empty, those of `rules`.
     """
-    return _score(
-        reference, prediction, spacing_mm, n_image_voxels=reference.size, hd95=hd95, rules=rules
-    )
+    box = label_box(reference, prediction)
+    masks = pack(reference[box]), pack(prediction[box])
+    return _score(*masks, spacing_mm, n_image_voxels=reference.size, hd95=hd95, rules=rules)
 
 
 def score_case(
@@ -113,13 +115,9 @@ def score_case(
     Returns:
         One score per region, in the task's order.
     """
-    box = bounding_box((reference | prediction) > 0)  # no region holds background
-    masks = zip(
-        task.regions,
-        regions_of(reference[box], task),
-        regions_of(prediction[box], task),
-        strict=True,
-    )
+    box = label_box(reference, prediction)  # no region holds background
+    truths, found = _region_bits(reference[box], task), _region_bits(prediction[box], task)
+    masks = zip(task.regions, truths, found, strict=True)
     return {
         region: _score(
             true, predicted, spacing_mm, n_image_voxels=reference.size, hd95=hd95, rules=rules
@@ -128,9 +126,19 @@ def score_case(
     }
 
 
+def _region_bits(labels: LabelMap, task: Task) -> list[Bits]:
+    """Return every region of the task as bits, from one mask per label."""
+    members = {value for region in task.regions.values() for value in region}
+    masks = {value: pack(labels == value) for value in members}
+    return [
+        reduce(np.bitwise_or, (masks[value] for value in region))
+        for region in task.regions.values()
+    ]
+
+
 def _score(
-    reference: Mask,
-    prediction: Mask,
+    reference: Bits,
+    prediction: Bits,
     spacing_mm: SpacingMm,
     *,
     n_image_voxels: int,
@@ -138,11 +146,10 @@ def _score(
     rules: EmptyRules,
 ) -> RegionScore:
     """Score masks that may be cropped, as long as every true voxel is inside."""
-    n_reference = int(np.count_nonzero(reference))
-    n_prediction = int(np.count_nonzero(prediction))
+    n_reference, n_prediction = count(reference), count(prediction)
     if n_reference == n_prediction == 0:
         return rules.both_empty
-    hits = int(np.count_nonzero(reference & prediction))
+    hits = count(reference & prediction)
     negatives = n_image_voxels - n_reference
     true_negatives = negatives - (n_prediction - hits)
     one_empty = n_reference == 0 or n_prediction == 0
@@ -151,7 +158,7 @@ def _score(
         hd95=(
             rules.hd95_one_empty_mm
             if one_empty
-            else HD95_DEFINITIONS[hd95](surface_distances(reference, prediction, spacing_mm))
+            else HD95_DEFINITIONS[hd95](bit_distances(reference, prediction, spacing_mm))
         ),
         sensitivity=rules.sensitivity_one_empty if one_empty else hits / n_reference,
         specificity=(true_negatives / negatives if negatives else rules.specificity_no_negatives),

@@ -5,9 +5,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.spatial import cKDTree
 
 from common.axes import Mask, SpacingMm
 from common.surface import (
@@ -160,3 +161,59 @@ def test_the_pooled_percentile_never_exceeds_the_maximum_of_the_directed(
     largest = max(distances.to_prediction_mm.max(), distances.to_reference_mm.max())
     assert hd95_pooled_mm(distances) <= largest
     assert hd95_max_mm(distances) <= largest
+
+
+def kd_tree_mm(origins: Mask, targets: Mask, spacing_mm: SpacingMm) -> list[float]:
+    tree = cKDTree(np.argwhere(surface(targets)) * spacing_mm)
+    return sorted(tree.query(np.argwhere(surface(origins)) * spacing_mm)[0])
+
+
+@settings(max_examples=1000)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 150)),
+    spacing_mm=st.tuples(*[st.floats(0.1, 8.0)] * 3),
+    shares=st.tuples(st.floats(0.001, 0.7), st.floats(0.001, 0.7)),
+)
+def test_distances_equal_those_of_a_tree_on_any_grid(
+    seed: int,
+    shape: tuple[int, int, int],
+    spacing_mm: SpacingMm,
+    shares: tuple[float, float],
+) -> None:
+    rng = np.random.default_rng(seed)
+    reference, prediction = (rng.random(shape) < share for share in shares)
+    reference.flat[rng.integers(reference.size)] = True
+    prediction.flat[rng.integers(prediction.size)] = True
+    found = surface_distances(reference, prediction, spacing_mm)
+    np.testing.assert_allclose(
+        sorted(found.to_prediction_mm), kd_tree_mm(reference, prediction, spacing_mm), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        sorted(found.to_reference_mm), kd_tree_mm(prediction, reference, spacing_mm), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"REACH_VOXELS": 0},  # all by search
+        {"WORDS_PER_SEARCH": 0},
+        {"WORDS_PER_SEARCH": 10**9},  # as many as possible by moves
+        {"MOVED_BYTES": 2**16},
+        {"MOVED_BYTES": 0},
+    ],
+)
+def test_no_limit_of_the_search_changes_a_distance(
+    limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    reference, prediction = (rng.random((9, 20, 70)) < share for share in (0.01, 0.002))
+    expected = surface_distances(reference, prediction, (3.0, 1.0, 0.7))
+    for name, value in limits.items():
+        monkeypatch.setattr(f"common.surface.{name}", value)
+    found = surface_distances(reference, prediction, (3.0, 1.0, 0.7))
+    for name in ("to_prediction_mm", "to_reference_mm"):
+        np.testing.assert_allclose(
+            sorted(getattr(found, name)), sorted(getattr(expected, name)), rtol=1e-12
+        )
