@@ -33,7 +33,7 @@ def _from_dataset_json(path: Path) -> Task:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         channels = plain.get("channel_names") or plain["modality"]
-        labels = _labels(plain["labels"])
+        labels = _labels(path, plain["labels"])
         ordered = [channels[key] for key in sorted(channels, key=int)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
@@ -50,12 +50,15 @@ def _from_dataset_json(path: Path) -> Task:
     return decode(Task, task, source=str(path))
 
 
-def _labels(plain: Mapping[str, Any]) -> dict[str, int]:
+def _labels(path: Path, plain: Mapping[str, Any]) -> dict[str, int]:
     """Return value by name; Decathlon writes name by value."""
     decathlon = all(str(key).isdigit() for key in plain)
     pairs = [(str(b), int(a)) if decathlon else (str(a), int(b)) for a, b in plain.items()]
     if "ignore" in dict(pairs):
-        raise ValueError("a label 'ignore', which is not supported")
+        raise ConfigError(
+            f"{path}: labels: expected every voxel to be labelled, found a label 'ignore', which "
+            "is not supported"
+        )
     named = {("background" if value == 0 else name): value for name, value in pairs}
     if len(named) != len(pairs):
         raise ValueError("two labels of one name")

@@ -1,40 +1,34 @@
 """Telling a hospital everything that is wrong with its folder, in one run.
 
-Nothing here leaves the site: facts and defects name cases and files.
+Nothing here leaves the site: facts, defects and suspicions name cases and files. `client.checks`
+looks at one case, this module at the folder and at what only shows between cases.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-
+from client.checks import CaseFacts, Examined, Suspicion, examine
 from client.layouts import find_cases
-from client.nifti import Grid, read_channels, read_labels, same_grid
-from common.axes import Image, Shape, SpacingMm
+from client.names import date_in, person_in
+from client.orientation import rare_orders, turned
+from client.parallel import in_order
+from client.patients import equal_checksums, repeated_patients
 from common.case import Case, DatasetDescription
 from common.errors import DataError, Defect
 from common.task import Task
 
-MAX_SPACING_MM = 100.0  # no slice of a body is that thick; larger values are a broken header
+__all__ = ["CaseFacts", "Inspection", "Suspicion", "check", "inspect", "inspect_folder"]
 
-_Fault: TypeAlias = tuple[str, str]
-"""What was expected and what was found."""
+RENAME = "give its folder and files a pseudonym if it tells a name, a birth or an examination"
+CLEAR_HEADER = "clear that field of the header if it names the patient"
+COMPARE = "compare it with the scanner's images"
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (cases done, cases in all)."""
-
-
-@dataclass(frozen=True)
-class CaseFacts:
-    """What one readable case holds."""
-
-    name: str
-    shape: Shape
-    spacing_mm: SpacingMm
-    labels: tuple[int, ...] | None
-    """Label values present, ascending and after the task's mapping; None without a label file."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +41,8 @@ class Inspection:
     """First what is missing, then what the files of each case hold; empty for a sound data set."""
     cases: tuple[CaseFacts, ...]
     """One entry per case with a readable image, sorted by name."""
+    warnings: tuple[Suspicion, ...] = ()
+    """What somebody should look at, though the data can be used; cases first, then between them."""
 
 
 def inspect_folder(
@@ -56,6 +52,9 @@ def inspect_folder(
     *,
     labels_required: bool = True,
     progress: Progress | None = None,
+    workers: int | None = None,
+    patients: Mapping[str, str] | None = None,
+    pictures: dict[str, dict[str, bytes]] | None = None,
 ) -> Inspection:
     """Find the cases of a folder and open every file of those that are complete.
 
@@ -65,122 +64,147 @@ def inspect_folder(
         only: names of the cases that are wanted; None means all.
         labels_required: whether a case without a reference segmentation is a defect.
         progress: called after each case.
+        workers: how many cases are read at once; None means one per usable core.
+        patients: patient by case; None means that the names of the cases tell.
+        pictures: gets the pictures of each case by channel; None means that none is drawn.
 
     Returns:
         The defects of the layout and of the voxels together; nothing is raised for bad data.
     """
     findings = find_cases(folder, task, only, labels_required=labels_required)
-    opened = _inspect_cases(findings.cases, task, progress)
+    look = partial(examine, task=task, pictures=pictures is not None)
+    examined = _examine_all(findings.cases, look, progress, workers)
+    if pictures is not None:
+        pictures.update({one.case.name: one.pictures for one in examined})
+    opened = _between_cases(folder, examined, patients)
     return replace(opened, defects=findings.defects + opened.defects)
 
 
 def inspect(
-    description: DatasetDescription, task: Task, progress: Progress | None = None
+    description: DatasetDescription,
+    task: Task,
+    progress: Progress | None = None,
+    *,
+    workers: int | None = None,
 ) -> Inspection:
-    """Open every file of every case and list all defects."""
-    return _inspect_cases(description.cases, task, progress)
+    """Open every file of every case and list all defects and suspicions."""
+    look = partial(examine, task=task)
+    examined = _examine_all(description.cases, look, progress, workers)
+    return _between_cases(description.folder, examined, None)
 
 
-def check(description: DatasetDescription, task: Task, progress: Progress | None = None) -> None:
-    """Demand sound data.
+def check(
+    description: DatasetDescription,
+    task: Task,
+    progress: Progress | None = None,
+    *,
+    workers: int | None = None,
+) -> None:
+    """Demand data without defects; suspicions are no reason to stop.
 
     Raises:
         DataError: with every defect of every case.
     """
-    if defects := inspect(description, task, progress).defects:
+    if defects := inspect(description, task, progress, workers=workers).defects:
         raise DataError(f"{description.folder}: the data set has defects", defects)
 
 
-def _inspect_cases(cases: Sequence[Case], task: Task, progress: Progress | None) -> Inspection:
-    facts: list[CaseFacts] = []
-    defects: list[Defect] = []
-    for done, case in enumerate(cases, start=1):
-        fact, faults = _inspect_case(case, task)
-        facts += [fact] if fact else []
-        defects += faults
+def _examine_all(
+    cases: Sequence[Case],
+    look: Callable[[Case], Examined],
+    progress: Progress | None,
+    workers: int | None,
+) -> list[Examined]:
+    examined: list[Examined] = []
+    for one in in_order(look, cases, workers):
+        examined.append(one)
         if progress:
-            progress(done, len(cases))
-    return Inspection(len(cases), tuple(defects), tuple(facts))
+            progress(len(examined), len(cases))
+    return examined
 
 
-def _inspect_case(case: Case, task: Task) -> tuple[CaseFacts | None, list[Defect]]:
-    """Return what the case holds, None when no image can be read, and its defects."""
-    grids, defects = _inspect_images(case, task)
-    n_images = len(grids)
-    labels = None
-    if case.label is not None:
-        try:
-            label_map, grid = read_labels(case.label, task.label_mapping)
-        except DataError as error:
-            defects += _of_case(case, error)
-        else:
-            labels = tuple(np.flatnonzero(np.bincount(label_map.ravel())).tolist())
-            defects += _label_defects(case, case.label, labels, task)
-            grids.append((case.label, grid))
-    if not n_images:
-        return None, defects
-    first, reference = grids[0]
-    for path, grid in grids[1:]:
-        if difference := same_grid(reference, grid):
-            expected = f"the grid of {first.name}"
-            defects.append(Defect(case.name, str(path), expected, difference))
-    return CaseFacts(case.name, reference.shape_zyx, reference.spacing_mm, labels), defects
+def _between_cases(
+    folder: Path, examined: Sequence[Examined], patients: Mapping[str, str] | None
+) -> Inspection:
+    """Put the cases together and add what only their comparison shows."""
+    suspicions = [suspicion for one in examined for suspicion in one.suspicions]
+    suspicions += _named_files(folder, examined)
+    suspicions += _named_headers(examined)
+    suspicions += _same_patients(folder, examined, patients)
+    suspicions += _same_images(examined)
+    suspicions += _odd_orientations(examined)
+    return Inspection(
+        len(examined),
+        tuple(defect for one in examined for defect in one.defects),
+        tuple(one.facts for one in examined if one.facts),
+        tuple(suspicions),
+    )
 
 
-def _inspect_images(case: Case, task: Task) -> tuple[list[tuple[Path, Grid]], list[Defect]]:
-    """Return the grid of every image file that can be read, and the defects of all."""
-    grids: list[tuple[Path, Grid]] = []
-    defects: list[Defect] = []
-    groups = [(name,) for name in task.channels] if len(case.images) > 1 else [task.channels]
-    for path, channels in zip(case.images, groups, strict=True):
-        try:
-            image, grid = read_channels(path)
-        except DataError as error:
-            defects += _of_case(case, error)
-        else:
-            faults = [*_shape_faults(image, channels), *_voxel_faults(image, channels)]
-            faults += _spacing_faults(grid)
-            defects += [Defect(case.name, str(path), *fault) for fault in faults]
-            grids.append((path, grid))
-    return grids, defects
+def _named_files(folder: Path, examined: Sequence[Examined]) -> Iterator[Suspicion]:
+    """Yield names of files and folders that look like a person's name or a day, each once."""
+    seen: set[tuple[str, str]] = set()
+    for one in examined:
+        for path in (*one.case.images, *([one.case.label] if one.case.label else [])):
+            inner = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+            for part in inner.parts:
+                for text, kind in ((person_in(part), "a person"), (date_in(part), "a day")):
+                    # Once for a folder of several cases; once per case for what names the case.
+                    owner = one.case.name if text and text in one.case.name else ""
+                    if text and (owner, text) not in seen:
+                        seen.add((owner, text))
+                        found = f"'{text}' in its name looks like {kind}"
+                        yield Suspicion(one.case.name, str(path), found, RENAME)
 
 
-def _shape_faults(image: Image, channels: Sequence[str]) -> Iterator[_Fault]:
-    if len(image) != len(channels):
-        wanted = "a 3-D image" if len(channels) == 1 else f"a 4-D image of {len(channels)} channels"
-        found = "a 3-D image" if len(image) == 1 else f"a 4-D image of {len(image)} channels"
-        yield wanted, found
+def _named_headers(examined: Sequence[Examined]) -> Iterator[Suspicion]:
+    """Yield header texts that look like a name; one text in many files is one suspicion."""
+    places: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for one in examined:
+        for file, field, text in one.evidence.texts:
+            places[field, text].append((one.case.name, file))
+    for (field, text), files in places.items():
+        more = f" and of {len(files) - 1} more files" if len(files) > 1 else ""
+        found = f"'{text}' in the field {field} of its header{more} looks like a person"
+        advice = CLEAR_HEADER
+        if field == "extension":
+            found = f"its header{more} carries {text}, where name and birth date may stand"
+            advice = "convert it again without extensions"
+        yield Suspicion(*files[0], found, advice)
 
 
-def _voxel_faults(image: Image, channels: Sequence[str]) -> Iterator[_Fault]:
-    """Yield channels with voxels that are no number, and channels without any contrast."""
-    for name, voxels in zip(channels, image, strict=False):  # their number is checked elsewhere
-        broken = voxels.size - np.count_nonzero(np.isfinite(voxels))
-        if broken:
-            found = f"{broken} of {voxels.size} voxels NaN or infinite"
-            yield f"finite intensities in channel {name}", found
-        elif voxels.min() == voxels.max():
-            yield f"an image in channel {name}", f"{voxels.min():g} in every voxel"
+def _same_patients(
+    folder: Path, examined: Sequence[Examined], patients: Mapping[str, str] | None
+) -> Iterator[Suspicion]:
+    names = [one.case.name for one in examined]
+    for patient, cases in repeated_patients(names, patients).items():
+        found = f"{len(cases)} scans of one patient, {patient}: {', '.join(cases)}"
+        advice = (
+            "keep them at one site and on one side of every split, or the score will be too good"
+        )
+        yield Suspicion(cases[0], str(folder), found, advice)
 
 
-def _spacing_faults(grid: Grid) -> Iterator[_Fault]:
-    if max(grid.spacing_mm) > MAX_SPACING_MM:
-        found = " x ".join(f"{size:g}" for size in grid.spacing_mm)
-        yield f"voxels of at most {MAX_SPACING_MM:g} mm", f"{found} mm (z, y, x)"
+def _same_images(examined: Sequence[Examined]) -> Iterator[Suspicion]:
+    """Yield images that exist under several names, within a case or between cases."""
+    owners = {file: one.case.name for one in examined for file, _ in one.evidence.checksums}
+    checksums = [entry for one in examined for entry in one.evidence.checksums]
+    for first, *others in equal_checksums(checksums):
+        found = f"the same voxels as {', '.join(others)}"
+        yield Suspicion(owners[first], first, found, "keep one of them, and find the one missing")
 
 
-def _label_defects(case: Case, path: Path, labels: Sequence[int], task: Task) -> list[Defect]:
-    unknown = sorted(set(labels) - set(task.labels.values()))
-    if not unknown:
-        return []
-    expected = f"only labels of task {task.name} ({_listed(sorted(task.accepted_values))})"
-    return [Defect(case.name, str(path), expected, _listed(unknown))]
-
-
-def _of_case(case: Case, error: DataError) -> list[Defect]:
-    """Name the case in defects of a reader that knows only the file."""
-    return [replace(defect, case=case.name) for defect in error.defects]
-
-
-def _listed(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values))
+def _odd_orientations(examined: Sequence[Examined]) -> Iterator[Suspicion]:
+    """Yield cases that are stored or lie unlike the others."""
+    readable = [one for one in examined if one.facts and one.evidence.signature is not None]
+    orders = rare_orders([one.facts.axis_codes for one in readable if one.facts])
+    for place, usual in orders.items():
+        one = readable[place]
+        codes = one.facts.axis_codes if one.facts else ""
+        found = f"axes that point to {codes} where nearly all other cases have {usual}"
+        yield Suspicion(one.case.name, str(one.case.images[0]), found, COMPARE)
+    signatures = [one.evidence.signature for one in readable if one.evidence.signature is not None]
+    for place, words in turned(signatures).items():
+        one = readable[place]
+        found = f"an image that fits the other cases better when it is turned {words}"
+        yield Suspicion(one.case.name, str(one.case.images[0]), found, COMPARE)

@@ -7,7 +7,7 @@ then one rule for all layouts says what is missing and what is there twice.
 
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,7 @@ def find_cases(
     for name in sorted(wanted - {candidate.name for candidate in candidates}):
         defects.append(Defect(name, str(folder), "a case of this name", "none"))
     if not cases and not defects:
-        expected = "at least one case (imagesTr, NIfTI images, or a folder per case)"
-        defects.append(Defect(DATA_SET, str(folder), expected, "none"))
+        defects.append(_no_case(folder, task, layout))
     return Findings(layout, tuple(cases), tuple(defects))
 
 
@@ -115,11 +114,32 @@ def _list(folder: Path, task: Task) -> tuple[Layout, list[_Candidate], list[Defe
         return "brats", _brats(folder, task), []
     images, labels = _by_stem(image_folder), _by_stem(folder / "labelsTr")
     defects = _metadata_defects(metadata, task) if metadata.is_file() else []
-    numbered = {stem for stem in images if CHANNEL_NUMBER.search(stem)} - set(labels)
+    numbered = [stem for stem in images if _is_numbered(stem, labels, len(task.channels))]
     if 2 * len(numbered) > len(images):
         candidates = _nnunet(image_folder, images, folder / "labelsTr", labels, task)
         return "nnunet", candidates, defects
     return "decathlon", _decathlon(image_folder, images, folder / "labelsTr", labels), defects
+
+
+def _is_numbered(stem: str, labels: Collection[str], n_channels: int) -> bool:
+    """Return whether four digits at the end are a channel's number, not a case's (phantom_0001)."""
+    if not CHANNEL_NUMBER.search(stem) or stem in labels:
+        return False
+    return int(stem[-4:]) < n_channels or CHANNEL_NUMBER.sub("", stem) in labels
+
+
+def _no_case(folder: Path, task: Task, layout: Layout) -> Defect:
+    """Say what was looked for, and why folders with images are no cases of this task."""
+    n_folders = sum(bool(_by_stem(path)) for path in _subfolders(folder))
+    if layout == "brats" and task.files is None and n_folders:
+        expected = (
+            f"dataset.json and imagesTr, because task {task.name} has no table 'files' that says "
+            "which file of a case's folder is which channel (name another task with --task, or "
+            "write that table into a task of your own)"
+        )
+        return Defect(DATA_SET, str(folder), expected, f"{n_folders} folders with images")
+    expected = "at least one case (imagesTr, NIfTI images, or a folder per case)"
+    return Defect(DATA_SET, str(folder), expected, "none")
 
 
 def _brats(folder: Path, task: Task) -> list[_Candidate]:
@@ -185,28 +205,53 @@ def _nnunet(
 
 
 def _metadata_defects(path: Path, task: Task) -> list[Defect]:
-    """Compare the channels that ``dataset.json`` names with the task's.
+    """Compare the channels and labels that ``dataset.json`` names with the task's.
 
-    Names differ between data sets ("MRI", "T1w"), so that only their number and a name that
-    stands at another place are defects: the order decides which image is which channel.
+    Names differ between data sets ("MRI", "T1w"), so that only the number of channels and a name
+    that stands at another place are defects: the order decides which image is which channel. Of
+    labels the values count; a data set may lack some.
     """
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        names = _channel_names(plain)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        names, labels = _channel_names(plain), _label_values(plain)
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         return [Defect(DATA_SET, str(path), "readable JSON with named channels", str(error))]
+    faults = [*_channel_faults(names, task), *_label_faults(labels, task)]
+    return [Defect(DATA_SET, str(path), *fault) for fault in faults]
+
+
+def _channel_faults(names: Sequence[str], task: Task) -> Iterator[tuple[str, str]]:
     own = [channel.lower() for channel in task.channels]
     moved = any(name in own and own.index(name) != place for place, name in enumerate(names))
     if names and (len(names) != len(own) or moved):
-        expected = f"the channels {', '.join(own)} of task {task.name}"
-        return [Defect(DATA_SET, str(path), expected, ", ".join(names))]
-    return []
+        yield f"the channels {', '.join(own)} of task {task.name}", ", ".join(names)
+
+
+def _label_faults(labels: Mapping[str, set[int]], task: Task) -> Iterator[tuple[str, str]]:
+    if values := labels.get("ignore"):
+        found = f"'ignore' = {', '.join(map(str, sorted(values)))}"
+        yield "cases that are labelled everywhere; a label 'ignore' is not supported", found
+    declared = set().union(*(values for name, values in labels.items() if name != "ignore"))
+    if unknown := sorted(declared - task.accepted_values):
+        known = ", ".join(map(str, sorted(task.accepted_values)))
+        yield f"the labels {known} of task {task.name}", f"{', '.join(map(str, unknown))} as well"
 
 
 def _channel_names(plain: Any) -> list[str]:
     """Return the names in order; both tables are keyed by the number of the channel."""
     table = plain.get("channel_names", plain.get("modality", {}))
     return [str(table[key]).lower() for key in sorted(table, key=int)]
+
+
+def _label_values(plain: Any) -> dict[str, set[int]]:
+    """Return the values by name; Decathlon names values, nnU-Net also lists them per region."""
+    table = plain.get("labels", {})
+    if all(str(key).isdigit() for key in table):
+        return {str(name): {int(value)} for value, name in table.items()}
+    return {
+        str(name): {int(value) for value in (values if isinstance(values, list) else [values])}
+        for name, values in table.items()
+    }
 
 
 def _faults(candidate: _Candidate, *, labels_required: bool) -> list[Defect]:

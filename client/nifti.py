@@ -1,17 +1,18 @@
 """NIfTI files in and out: every image becomes RAS+ (z, y, x), every result returns to its grid.
 
-This is the only file that knows nibabel. A file is decompressed whole, so that the checksum at
-its end is verified; a copy that was cut short is therefore always noticed.
+This is the only file that knows nibabel. A file is read to its end, so that its checksum is
+verified: a copy that was cut short is always noticed. The header is read first, and a file that
+cannot hold what its header claims is refused before memory is taken for it.
 """
 # mypy: disable-error-code="no-untyped-call"
 # nibabel ships types, but only for a part of its functions.
 
 import gzip
 import logging
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from functools import lru_cache
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -22,10 +23,13 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger as nibabel_logger
-from nibabel.orientations import apply_orientation, io_orientation
-from nibabel.spatialimages import HeaderDataError
+from nibabel.orientations import apply_orientation, io_orientation, ornt2axcodes
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+from nibabel.volumeutils import apply_read_scaling
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
+from client.inflate import InflateError, head, inflated
 from common.axes import Image, LabelMap, Shape, SpacingMm
 from common.case import Case
 from common.errors import DataError, Defect
@@ -35,7 +39,20 @@ T = TypeVar("T")
 GRID_TOLERANCE_MM = 0.01  # float32 and quaternion rounding stay below 1e-3 mm; no voxel is so small
 INTEGER_TOLERANCE = 1e-4  # what a stored slope and intercept add to a whole number
 COMPRESSION_LEVEL = 3  # label maps shrink alike at every level, noisy images badly at every level
+FARTHEST_MM = 1e6  # a kilometre from the scanner's centre; larger numbers are a broken header
 UNITS_IN_MM = (0, 2)  # NIfTI-1 standard, xyzt_units: unknown (taken as mm) and mm
+UNITS = {1: "metre", 3: "micrometre"}
+HEAD_BYTES = 544  # longest header: NIfTI-2's 540 bytes and four that announce extensions
+FAULTS: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    MemoryError,
+    OverflowError,
+    ImageFileError,
+    HeaderDataError,
+    HeaderTypeError,
+    WrapStructError,
+)
 
 # nibabel repairs small header faults aloud; the faults that matter are checked in `_open`.
 nibabel_logger.setLevel(logging.CRITICAL)
@@ -61,14 +78,23 @@ class Grid:
         return _along_zyx(self.shape, self._orientation)
 
     @property
+    def axis_codes(self) -> str:
+        """Where each axis of the file points to, for example LPS; of an oblique one, mostly."""
+        return "".join(map(str, ornt2axcodes(self._orientation)))
+
+    @property
     def _orientation(self) -> NDArray[np.float64]:
         """Return the RAS+ axis (column 0) and the direction (column 1) of every file axis."""
-        orientation: NDArray[np.float64] = io_orientation(self.affine)
-        return orientation
+        return _orientation_of(np.asarray(self.affine, np.float64).tobytes())
 
     def to_ras(self, voxels: NDArray[Any]) -> NDArray[Any]:
         """Turn (x, y, z) or (x, y, z, channel) of the file into RAS+ ([channel,] z, y, x)."""
-        return np.ascontiguousarray(apply_orientation(voxels, self._orientation).T)
+        return np.ascontiguousarray(self.ras_view(voxels))
+
+    def ras_view(self, voxels: NDArray[Any]) -> NDArray[Any]:
+        """Return what `to_ras` returns, as a view of the same memory."""
+        view: NDArray[Any] = apply_orientation(voxels, self._orientation).T
+        return view
 
     def from_ras(self, image: NDArray[Any]) -> NDArray[Any]:
         """Turn a RAS+ (z, y, x) array into the (x, y, z) of the file; undoes `to_ras`.
@@ -92,6 +118,14 @@ class Scan:
     grid: Grid
 
 
+@dataclass(frozen=True, eq=False)
+class Header:
+    """The header of a file, as nibabel repairs it and as it is stored."""
+
+    checked: Any
+    stored: Any
+
+
 def grid_of(spacing_mm: SpacingMm, shape: Shape) -> Grid:
     """Return the RAS+ grid of a synthetic image; spacing and shape along (z, y, x)."""
     depth, height, width = shape
@@ -102,11 +136,17 @@ def same_grid(reference: Grid, other: Grid) -> str | None:
     """Return how `other` differs from `reference`, or None when both place voxels alike."""
     if other.shape != reference.shape:
         return f"shape {_times(other.shape)} instead of {_times(reference.shape)}"
-    corners = np.array([[*end, 1] for end in product(*((0, size - 1) for size in other.shape))])
-    moved_mm = np.linalg.norm(corners @ (other.affine - reference.affine).T, axis=1).max()
-    if moved_mm > GRID_TOLERANCE_MM:
-        return f"an affine that moves voxels by up to {moved_mm:.3g} mm"
+    if (distance := moved_mm(reference, other)) > GRID_TOLERANCE_MM:
+        allowed = f"(tolerance {GRID_TOLERANCE_MM:g} mm)"
+        return f"an affine that moves voxels by up to {distance:.3g} mm {allowed}"
     return None
+
+
+def moved_mm(reference: Grid, other: Grid) -> float:
+    """Return how far apart two grids of one shape place the same voxel, at most."""
+    corners = np.array([[*end, 1] for end in product(*((0, size - 1) for size in other.shape))])
+    moves = corners @ (other.affine - reference.affine).T
+    return float(np.linalg.norm(moves, axis=1).max())
 
 
 def read_channels(path: Path) -> tuple[Image, Grid]:
@@ -119,8 +159,8 @@ def read_channels(path: Path) -> tuple[Image, Grid]:
         DataError: when the file is missing, cut short, or not an image in space.
     """
     stored, grid = _open(path, dimensions=(3, 4))
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is reported
-        voxels = grid.to_ras(stored.astype(np.float32))
+    with np.errstate(all="ignore"):  # what float32 cannot hold becomes infinite and is reported
+        voxels = np.array(grid.ras_view(stored), np.float32, order="C")  # the only copy
     return voxels.reshape(-1, *voxels.shape[-3:]), grid
 
 
@@ -156,14 +196,18 @@ def read_labels(path: Path, mapping: Mapping[int, int] | None) -> tuple[LabelMap
         DataError: for an unreadable file and for values that are not whole or not in 0-255.
     """
     stored, grid = _open(path, dimensions=(3,))
+    with np.errstate(invalid="ignore"):  # not a number; found by the comparison
+        labels: LabelMap = grid.ras_view(stored).astype(np.uint8, order="C")
+    if np.array_equal(labels, grid.ras_view(stored)):  # nearly every file
+        return _mapped(labels, mapping or {}), grid
     values = _whole(path, stored)
-    labels = values.copy()
+    renamed = values.copy()
     for found, meant in (mapping or {}).items():
-        labels[values == found] = meant
-    low, high = labels.min(), labels.max()
+        renamed[values == found] = meant
+    low, high = renamed.min(), renamed.max()
     if low < 0 or high > 255:
         raise _unfit(path, "labels between 0 and 255", f"values from {low:g} to {high:g}")
-    return grid.to_ras(labels.astype(np.uint8)), grid
+    return grid.to_ras(renamed.astype(np.uint8)), grid
 
 
 def write_labels(path: Path, labels: LabelMap, grid: Grid) -> None:
@@ -188,43 +232,90 @@ def write_image(path: Path, image: NDArray[Any], grid: Grid) -> None:
 
 
 def _open(path: Path, dimensions: tuple[int, ...]) -> tuple[NDArray[Any], Grid]:
-    """Return the scaled voxels of a file, in its own axes, and its grid."""
-    try:
-        voxels, affine, header = _parse(_decompressed(path))
-    except FileNotFoundError:
-        raise _unfit(path, "a NIfTI file", "no such file") from None
-    except (EOFError, zlib.error):
-        raise _unfit(path, "a whole NIfTI file", "one that is cut short or damaged") from None
-    except (OSError, ValueError, OverflowError, ImageFileError, HeaderDataError) as error:
-        raise _unfit(path, "a readable NIfTI file", f"a fault: {_one_line(error)}") from None
-    if voxels.ndim not in dimensions or not voxels.size:
+    """Return the scaled voxels of a file, in its own axes and read-only, and its grid."""
+    content, header = open_header(path)
+    with faults_named(path):
+        shape = tuple(int(size) for size in header.checked.get_data_shape())
+        affine = np.asarray(header.checked.get_best_affine(), np.float64)
+        fault = _fault_in_space(affine, header.stored)
+    if len(shape) not in dimensions or min(shape, default=0) < 1:
         names = " or ".join(f"{count}-D" for count in dimensions)
-        raise _unfit(path, f"a {names} image", f"{voxels.ndim}-D of shape {_times(voxels.shape)}")
+        raise _unfit(path, f"a {names} image", f"{len(shape)}-D of shape {_times(shape)}")
+    if fault:
+        raise _unfit(path, "a header with positive voxel sizes in mm", fault)
+    with faults_named(path):
+        voxels = _voxels(content, header.checked, shape)
     if voxels.dtype.kind not in "biuf":
         raise _unfit(path, "one real number per voxel", f"voxels of type {voxels.dtype}")
-    if fault := _fault_in_space(affine, header):
-        raise _unfit(path, "a header with positive voxel sizes in mm", fault)
-    width, height, depth = voxels.shape[:3]
+    width, height, depth = shape[:3]
     return voxels, Grid(affine, (width, height, depth))
 
 
-def _parse(content: bytes) -> tuple[NDArray[Any], NDArray[np.float64], Any]:
-    """Return voxels, affine and the header as stored, before nibabel repairs it."""
-    for kind in (nib.Nifti1Image, nib.Nifti2Image):
-        if kind.header_class.may_contain_header(content):
-            header = kind.header_class.from_fileobj(BytesIO(content), check=False)
-            image = kind.from_bytes(content)
-            end = int(header["vox_offset"]) + image.get_data_dtype().itemsize * prod(image.shape)
-            if len(content) < end:
-                raise EOFError
-            return np.asanyarray(image.dataobj), np.asarray(image.affine, np.float64), header
-    raise ImageFileError("no NIfTI header")
+def open_header(path: Path) -> tuple[bytes, Header]:
+    """Return a file's content as it lies on the disk, and its header.
+
+    Raises:
+        DataError: when the file is missing or is no NIfTI file.
+    """
+    if path.exists() and not path.is_file():
+        raise _unfit(path, "a NIfTI file", "something that is no file")
+    with faults_named(path):
+        content = path.read_bytes()
+        start = head(content, HEAD_BYTES)
+        for kind in (nib.Nifti1Header, nib.Nifti2Header):
+            if kind.may_contain_header(start):
+                stored = kind(start[: kind.sizeof_hdr], check=False)
+                checked = stored.copy()
+                checked.check_fix()
+                return content, Header(checked, stored)
+        raise ImageFileError("no NIfTI header")
 
 
-def _decompressed(path: Path) -> bytes:
-    """Return the whole content; gzip's checksum is verified, names may lie about compression."""
-    content = path.read_bytes()
-    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+@contextmanager
+def faults_named(path: Path) -> Iterator[None]:
+    """Turn what a damaged file makes of nibabel, isal and numpy into one clear defect."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except FileNotFoundError:
+        raise _unfit(path, "a NIfTI file", "no such file") from None
+    except (EOFError, InflateError):
+        raise _unfit(path, "a whole NIfTI file", "one that is cut short or damaged") from None
+    except FAULTS as error:
+        raise _unfit(path, "a readable NIfTI file", f"a fault: {_one_line(error)}") from None
+
+
+def _voxels(content: bytes, header: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the scaled voxels; EOFError when the file does not hold them all."""
+    offset, dtype = int(header.get_data_offset()), header.get_data_dtype()
+    if offset < header.sizeof_hdr:
+        raise ValueError(f"voxels at byte {offset}, within the header")
+    n_voxels = prod(shape)
+    whole = inflated(content, offset + n_voxels * dtype.itemsize)
+    stored = np.frombuffer(whole, dtype, n_voxels, offset).reshape(shape, order="F")
+    slope, intercept = header.get_slope_inter()
+    if dtype.kind not in "biuf":
+        return stored
+    scaled: NDArray[Any] = apply_read_scaling(
+        stored, np.float64(1 if slope is None else slope), np.float64(intercept or 0)
+    )
+    return scaled
+
+
+def fault_of_affine(affine: NDArray[np.float64]) -> str | None:
+    """Return why an affine does not place voxels within a body, or None."""
+    if not np.abs(affine).max() < FARTHEST_MM:  # also where it is no number
+        return f"an affine that reaches {np.abs(affine).max():.3g} mm"
+    if np.isnan(_orientation_of(affine.tobytes())).any() or not all(voxel_sizes(affine)):
+        return "an affine that spans no volume"
+    return None
+
+
+@lru_cache(maxsize=4096)  # the affines of a folder are few, and this is half of reading a header
+def _orientation_of(affine: bytes) -> NDArray[np.float64]:
+    orientation: NDArray[np.float64] = io_orientation(np.frombuffer(affine).reshape(4, 4))
+    orientation.flags.writeable = False
+    return orientation
 
 
 def _fault_in_space(affine: NDArray[np.float64], header: Any) -> str | None:
@@ -232,11 +323,22 @@ def _fault_in_space(affine: NDArray[np.float64], header: Any) -> str | None:
     stored = [float(size) for size in header["pixdim"][1:4]]
     if not all(np.isfinite(size) and size > 0 for size in stored):
         return f"voxel sizes {_times(f'{size:g}' for size in stored)}"
-    if not np.isfinite(affine).all() or np.isnan(io_orientation(affine)).any():
-        return "an affine that spans no volume"
-    if int(header["xyzt_units"]) % 8 not in UNITS_IN_MM:
-        return f"unit code {int(header['xyzt_units']) % 8} where 2 stands for mm"
+    if fault := fault_of_affine(affine):
+        return fault
+    unit = int(header["xyzt_units"]) % 8
+    if unit not in UNITS_IN_MM:
+        return f"unit code {unit} ({UNITS.get(unit, 'of no length')}) where 2 stands for mm"
     return None
+
+
+def _mapped(labels: LabelMap, mapping: Mapping[int, int]) -> LabelMap:
+    """Rename labels; `labels` itself where nothing is renamed."""
+    table = np.arange(256, dtype=np.int64)
+    for found, meant in mapping.items():
+        if 0 <= found <= 255:
+            table[found] = meant
+    renamed: LabelMap = table.astype(np.uint8)[labels] if mapping else labels
+    return renamed
 
 
 def _whole(path: Path, stored: NDArray[Any]) -> NDArray[Any]:
@@ -268,3 +370,25 @@ def _one_line(error: Exception) -> str:
 def _unfit(path: Path, expected: str, found: str, case: str = "") -> DataError:
     defect = Defect(case or path.name.split(".")[0], str(path), expected, found)
     return DataError("The data cannot be used:", [defect])
+
+
+def read_grid(path: Path) -> Grid:
+    """Read only a file's first bytes: where its voxels lie, without looking at any.
+
+    Raises:
+        DataError: when the file is missing or its header is not that of an image in space.
+    """
+    with faults_named(path):
+        with path.open("rb") as file:
+            start = head(file.read(2 * HEAD_BYTES + 4096), HEAD_BYTES)
+        for kind in (nib.Nifti1Header, nib.Nifti2Header):
+            if kind.may_contain_header(start):
+                header = kind(start[: kind.sizeof_hdr], check=False)
+                fault = _fault_in_space(np.asarray(header.get_best_affine(), np.float64), header)
+                if fault or len(header.get_data_shape()) < 3:
+                    break
+                width, height, depth = map(int, header.get_data_shape()[:3])
+                return Grid(
+                    np.asarray(header.get_best_affine(), np.float64), (width, height, depth)
+                )
+    raise _unfit(path, "a header of an image in space", "none")

@@ -127,3 +127,14 @@ def test_two_labels_of_one_name_are_refused(tmp_path: Path) -> None:
     labels = {"0": "background", "1": "tumour", "2": "tumour"}
     with pytest.raises(ConfigError, match="ValueError: two labels of one name"):
         task_of(folder(tmp_path, {**DECATHLON, "labels": labels}), None)
+
+
+def test_a_label_to_ignore_is_refused_with_the_file(tmp_path: Path) -> None:
+    labels = {"background": 0, "core": 1, "ignore": 2}
+    home = folder(tmp_path, {**NNUNET, "labels": labels})
+    with pytest.raises(ConfigError) as refusal:
+        task_of(home, None)
+    assert str(refusal.value) == (
+        f"{home / 'dataset.json'}: labels: expected every voxel to be labelled, found a label "
+        "'ignore', which is not supported"
+    )

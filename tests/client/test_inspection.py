@@ -1,12 +1,14 @@
 """Every mistake in a hospital's folder, on images of 5 x 6 x 7 voxels."""
 
+import hashlib
+import threading
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from client.inspection import CaseFacts, check, inspect, inspect_folder
+from client.inspection import CaseFacts, Inspection, check, inspect, inspect_folder
 from client.layouts import describe
 from common.codec import encode
 from common.errors import DataError
@@ -18,13 +20,19 @@ HIPPOCAMPUS = load_task("hippocampus")
 CHANNELS = ("t1", "t1ce", "t2", "flair")
 
 
-def save(path: Path, voxels: np.ndarray, affine: np.ndarray | None = None) -> None:
+def save(
+    path: Path, voxels: np.ndarray, affine: np.ndarray | None = None, **header: object
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(voxels, np.eye(4) if affine is None else affine), path)
+    image = nib.Nifti1Image(voxels, np.eye(4) if affine is None else affine)
+    for field, value in header.items():
+        image.header[field] = value
+    nib.save(image, path)
 
 
-def intensities(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(100, 10, shape or (5, 6, 7)).astype(np.float32)
+def intensities(*shape: int, seed: object = 0) -> np.ndarray:
+    rng = np.random.default_rng(list(str(seed).encode()))  # every image is another one
+    return rng.normal(100, 10, shape or (5, 6, 7)).astype(np.float32)
 
 
 def labels(*values: float) -> np.ndarray:
@@ -36,7 +44,8 @@ def labels(*values: float) -> np.ndarray:
 def make_case(folder: Path, name: str) -> Path:
     """Write a sound BraTS case and return its folder."""
     for channel in CHANNELS:
-        save(folder / name / f"{name}_{channel}.nii.gz", intensities())
+        voxels = intensities(seed=f"{name} {channel}")
+        save(folder / name / f"{name}_{channel}.nii.gz", voxels)
     save(folder / name / f"{name}_seg.nii.gz", labels(1, 2, 4))
     return folder / name
 
@@ -46,12 +55,22 @@ def lines(folder: Path, task=BRATS, **options: bool) -> list[str]:
     return [str(defect).replace(f"{folder}", "DATA") for defect in found.defects]
 
 
+def warnings(folder: Path, task=BRATS, **options: object) -> list[str]:
+    """Return the warnings of data without a defect."""
+    found = inspect_folder(folder, task, **options)
+    assert found.defects == ()
+    return [str(warning).replace(f"{folder}", "DATA") for warning in found.warnings]
+
+
 def test_sound_cases_have_facts_and_no_defects(tmp_path):
     make_case(tmp_path, "a")
     make_case(tmp_path, "b")
     found = inspect_folder(tmp_path, BRATS)
     assert (found.n_cases, found.defects) == (2, ())
-    assert found.cases[0] == CaseFacts("a", (7, 6, 5), (1.0, 1.0, 1.0), (0, 1, 2, 4))
+    assert found.warnings == ()
+    assert found.cases[0] == CaseFacts(
+        "a", (7, 6, 5), (1.0, 1.0, 1.0), (0, 1, 2, 4), "RAS", {1: 0.001, 2: 0.001, 4: 0.001}
+    )
 
 
 def test_an_inspection_can_be_printed_as_json(tmp_path):
@@ -65,8 +84,11 @@ def test_an_inspection_can_be_printed_as_json(tmp_path):
                 "shape": [7, 6, 5],
                 "spacing_mm": [1.0, 1.0, 1.0],
                 "labels": [0, 1, 2, 4],
+                "axis_codes": "RAS",
+                "label_ml": {"1": 0.001, "2": 0.001, "4": 0.001},
             }
         ],
+        "warnings": [],
     }
 
 
@@ -107,7 +129,7 @@ def test_an_image_and_a_label_of_different_affine_are_a_defect(tmp_path):
     assert lines(tmp_path) == [
         (
             "a: DATA/a/a_seg.nii.gz: expected the grid of a_t1.nii.gz, "
-            "found an affine that moves voxels by up to 2.5 mm"
+            "found an affine that moves voxels by up to 2.5 mm (tolerance 0.01 mm)"
         )
     ]
 
@@ -141,9 +163,14 @@ def test_an_image_without_content_is_a_defect(tmp_path):
     ]
 
 
-def test_a_label_without_foreground_is_sound(tmp_path):
+def test_a_label_without_foreground_is_a_warning(tmp_path):
     save(make_case(tmp_path, "a") / "a_seg.nii.gz", labels())
-    assert lines(tmp_path) == []
+    assert warnings(tmp_path) == [
+        (
+            "a: DATA/a/a_seg.nii.gz: a label without foreground; "
+            "right for a healthy patient, otherwise the segmentation is missing"
+        )
+    ]
 
 
 def test_a_file_cut_short_is_a_defect(tmp_path):
@@ -197,6 +224,222 @@ def test_a_spacing_that_no_scanner_makes_is_a_defect(tmp_path):
             "found 250 x 1 x 1 mm (z, y, x)"
         )
     ]
+
+
+def test_a_head_of_a_quarter_metre_that_measures_a_quarter_millimetre_is_a_defect(tmp_path):
+    affine = np.diag([0.001, 0.001, 0.001, 1])
+    save(tmp_path / "imagesTr" / "a.nii.gz", intensities(), affine)
+    save(tmp_path / "labelsTr" / "a.nii.gz", labels(1), affine)
+    assert lines(tmp_path, HIPPOCAMPUS) == [
+        (
+            "a: DATA/imagesTr/a.nii.gz: expected voxels of at least 0.02 mm, "
+            "found 0.001 x 0.001 x 0.001 mm (z, y, x), which look like metres"
+        )
+    ]
+
+
+def test_a_header_that_states_metres_is_a_defect(tmp_path):
+    save(make_case(tmp_path, "a") / "a_t2.nii.gz", intensities(), xyzt_units=1)
+    assert lines(tmp_path) == [
+        (
+            "a: DATA/a/a_t2.nii.gz: expected a header with positive voxel sizes in mm, "
+            "found unit code 1 (metre) where 2 stands for mm"
+        )
+    ]
+
+
+def test_a_folder_with_the_name_of_an_image_is_a_defect(tmp_path):
+    (make_case(tmp_path, "a") / "a_t1.nii.gz").unlink()
+    (tmp_path / "a" / "a_t1.nii.gz").mkdir()
+    assert lines(tmp_path) == [
+        "a: DATA/a/a_t1.nii.gz: expected a NIfTI file, found something that is no file"
+    ]
+
+
+def test_two_scans_of_one_patient_are_a_warning(tmp_path):
+    for name in ("BraTS-GLI-00012-000", "BraTS-GLI-00012-001", "BraTS-GLI-00013-000"):
+        make_case(tmp_path, name)
+    assert warnings(tmp_path) == [
+        (
+            "BraTS-GLI-00012-000: DATA: 2 scans of one patient, BraTS-GLI-00012: "
+            "BraTS-GLI-00012-000, BraTS-GLI-00012-001; keep them at one site and on one side of "
+            "every split, or the score will be too good"
+        )
+    ]
+
+
+def test_a_table_of_patients_is_taken_instead_of_the_names(tmp_path):
+    for name in ("a_0001_1", "a_0001_2", "b", "c"):
+        make_case(tmp_path, name)
+    patients = {"a_0001_1": "P1", "a_0001_2": "P2", "b": "P3", "c": "P3"}
+    assert warnings(tmp_path, patients=patients) == [
+        (
+            "b: DATA: 2 scans of one patient, P3: b, c; keep them at one site and on one side of "
+            "every split, or the score will be too good"
+        )
+    ]
+
+
+def test_one_image_under_two_names_is_a_warning_however_it_is_stored(tmp_path):
+    make_case(tmp_path, "a")
+    flipped = np.diag([-1.0, 1, 1, 1])
+    flipped[0, 3] = 4  # the same voxels at the same places, stored from right to left
+    for channel in CHANNELS:
+        image = intensities(seed=f"b {channel}")
+        save(tmp_path / "b" / f"b_{channel}.nii.gz", image, flipped)
+    save(tmp_path / "b" / "b_t2.nii.gz", intensities(seed="a t2")[::-1].copy(), flipped)
+    save(tmp_path / "b" / "b_seg.nii.gz", labels(1), flipped)
+    assert warnings(tmp_path) == [
+        (
+            "a: DATA/a/a_t2.nii.gz: the same voxels as DATA/b/b_t2.nii.gz; "
+            "keep one of them, and find the one missing"
+        )
+    ]
+
+
+def test_one_image_as_two_channels_is_a_warning(tmp_path):
+    save(make_case(tmp_path, "a") / "a_t1.nii.gz", intensities(seed="a t1ce"))
+    assert warnings(tmp_path) == [
+        (
+            "a: DATA/a/a_t1.nii.gz: the same voxels as DATA/a/a_t1ce.nii.gz; "
+            "keep one of them, and find the one missing"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("Müller_Hans", "'Müller_Hans' in its name looks like a person"),
+        ("mri-petra-07", "'petra' in its name looks like a person"),
+        ("p_1962-03-14", "'1962-03-14' in its name looks like a day"),
+    ],
+)
+def test_a_name_that_may_identify_a_patient_is_one_warning(tmp_path, name, found):
+    make_case(tmp_path, name)
+    advice = "give its folder and files a pseudonym if it tells a name, a birth or an examination"
+    assert warnings(tmp_path) == [f"{name}: DATA/{name}/{name}_t1.nii.gz: {found}; {advice}"]
+
+
+def test_every_case_with_a_name_is_listed(tmp_path):
+    make_case(tmp_path, "petra-1")
+    make_case(tmp_path, "petra-2")
+    found = inspect_folder(tmp_path, BRATS).warnings
+    assert [warning.case for warning in found] == ["petra-1", "petra-2"]
+
+
+def test_a_header_text_that_looks_like_a_name_is_one_warning_for_all_files(tmp_path):
+    for name in "ab":
+        path = make_case(tmp_path, name) / f"{name}_t2.nii.gz"
+        save(path, intensities(seed=name), descrip="Schmidt^Petra")
+    assert warnings(tmp_path) == [
+        (
+            "a: DATA/a/a_t2.nii.gz: 'Schmidt^Petra' in the field descrip of its header and of "
+            "1 more files looks like a person; clear that field of the header if it names the "
+            "patient"
+        )
+    ]
+
+
+def test_a_dicom_header_within_the_file_is_a_warning(tmp_path):
+    image = nib.Nifti1Image(intensities(seed=1), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("dicom", b"(0010,0010)"))
+    nib.save(image, make_case(tmp_path, "a") / "a_t2.nii.gz")
+    assert warnings(tmp_path) == [
+        (
+            "a: DATA/a/a_t2.nii.gz: its header carries a DICOM header, where name and birth date "
+            "may stand; convert it again without extensions"
+        )
+    ]
+
+
+def test_a_qform_and_an_sform_that_disagree_are_a_warning(tmp_path):
+    image = nib.Nifti1Image(intensities(seed=1), np.eye(4))
+    image.set_qform(np.diag([-1.0, 1, 1, 1]), code=1)
+    nib.save(image, make_case(tmp_path, "a") / "a_t2.nii.gz")
+    assert warnings(tmp_path) == [
+        (
+            "a: DATA/a/a_t2.nii.gz: a qform that points to LAS, an sform to RAS; "
+            "compare left and right with the scanner's images"
+        )
+    ]
+
+
+def test_a_case_whose_axes_lie_unlike_all_others_is_a_warning(tmp_path):
+    for name in "abcdef":
+        make_decathlon_case(tmp_path, name, np.diag([-1.0, -1, 1, 1]) if name == "c" else None)
+    assert warnings(tmp_path, HIPPOCAMPUS)[0] == (
+        "c: DATA/imagesTr/c.nii.gz: axes that point to LPS where nearly all other cases have RAS; "
+        "compare it with the scanner's images"
+    )
+
+
+def test_a_case_that_is_flipped_against_all_others_is_a_warning(tmp_path):
+    for name in "abcdef":
+        make_decathlon_case(tmp_path, name, flip=name == "e")
+    assert warnings(tmp_path, HIPPOCAMPUS) == [
+        (
+            "e: DATA/imagesTr/e.nii.gz: an image that fits the other cases better when it is "
+            "turned left to right (correlation 1.00 instead of -0.70); "
+            "compare it with the scanner's images"
+        )
+    ]
+
+
+def make_decathlon_case(
+    folder: Path, name: str, affine: np.ndarray | None = None, flip: bool = False
+) -> None:
+    """Write an image that is bright at the lower right front, with a little noise of its own."""
+    voxels = np.arange(20 * 22 * 24, dtype=np.float32).reshape(20, 22, 24) ** 3
+    voxels *= intensities(20, 22, 24, seed=name) / 100
+    stored = voxels[::-1].copy() if flip else voxels
+    save(folder / "imagesTr" / f"{name}.nii.gz", stored, affine)
+    label = np.zeros(stored.shape, np.uint8)
+    label[3:5, 4:6, 7:9] = 1
+    save(folder / "labelsTr" / f"{name}.nii.gz", label, affine)
+
+
+def test_several_workers_find_the_same_in_the_same_order(tmp_path):
+    for name in "abcdefg":
+        save(make_case(tmp_path, name) / f"{name}_seg.nii.gz", labels(3 if name in "bf" else 0))
+    alone = inspect_folder(tmp_path, BRATS, workers=1)
+    assert [defect.case for defect in alone.defects] == ["b", "f"]
+    for workers in (2, 5, None):
+        assert inspect_folder(tmp_path, BRATS, workers=workers) == alone
+
+
+def test_an_interruption_stops_the_cases_that_have_not_begun(tmp_path):
+    for name in range(30):
+        make_case(tmp_path, f"c{name}")
+
+    def interrupted(done: int, _: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        inspect_folder(tmp_path, BRATS, progress=interrupted, workers=2)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cases")]
+
+
+def test_an_inspection_changes_nothing_on_the_disk(tmp_path):
+    save(make_case(tmp_path, "a") / "a_seg.nii.gz", labels(3))
+    (tmp_path / "a" / "a_t2.nii.gz").write_bytes(b"broken")
+    before = state_of(tmp_path)
+    found = inspect_folder(tmp_path, BRATS, pictures={})
+    assert isinstance(found, Inspection)
+    assert state_of(tmp_path) == before
+    assert len(before) == 6
+
+
+def state_of(folder: Path) -> dict[str, tuple[str, int]]:
+    """Return content and time of everything below a folder."""
+    return {
+        str(path): (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "",
+            path.stat().st_mtime_ns,
+        )
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def test_all_defects_of_all_cases_come_in_one_run(tmp_path):
@@ -254,4 +497,11 @@ def test_ten_real_hippocampus_cases_are_sound(shared):
     names = [case.name for case in describe(folder, HIPPOCAMPUS).cases[:10]]
     found = inspect(describe(folder, HIPPOCAMPUS, only=names), HIPPOCAMPUS)
     assert (found.n_cases, found.defects) == (10, ())
-    assert found.cases[0] == CaseFacts("hippocampus_001", (35, 51, 35), (1, 1, 1), (0, 1, 2))
+    assert found.warnings == ()
+    first = found.cases[0]
+    assert (first.name, first.shape, first.spacing_mm) == (
+        "hippocampus_001",
+        (35, 51, 35),
+        (1, 1, 1),
+    )
+    assert (first.labels, first.axis_codes) == ((0, 1, 2), "RAS")

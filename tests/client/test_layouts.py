@@ -112,6 +112,33 @@ def test_a_plain_folder_of_numbered_images_can_be_predicted(tmp_path):
     assert [case.name for case in found.cases] == ["a"]
 
 
+def test_numbers_of_cases_are_not_taken_for_channels(tmp_path):
+    touch(*(tmp_path / f"phantom_{n:04d}.nii.gz" for n in (1, 2, 17)))
+    found = describe(tmp_path, HIPPOCAMPUS, labels_required=False)
+    assert found.layout == "decathlon"
+    assert [case.name for case in found.cases] == ["phantom_0001", "phantom_0002", "phantom_0017"]
+
+
+def test_a_channel_that_the_task_lacks_is_named_where_a_label_tells_the_case(tmp_path):
+    make_nnunet(tmp_path, "a", channels=2)
+    assert defects(tmp_path, HIPPOCAMPUS) == [
+        "a: DATA/imagesTr/a_0001.nii.gz: expected only channels of the task, found a_0001.nii.gz"
+    ]
+
+
+def test_folders_per_case_need_a_task_that_names_their_files(tmp_path):
+    make_brats(tmp_path, "a")
+    make_brats(tmp_path, "b")
+    assert defects(tmp_path, HIPPOCAMPUS) == [
+        (
+            "data set: DATA: expected dataset.json and imagesTr, because task hippocampus has no "
+            "table 'files' that says which file of a case's folder is which channel (name another "
+            "task with --task, or write that table into a task of your own), "
+            "found 2 folders with images"
+        )
+    ]
+
+
 def test_a_stray_image_beside_case_folders_does_not_hide_them(tmp_path):
     make_brats(tmp_path, "a")
     touch(tmp_path / "atlas.nii.gz")
@@ -241,7 +268,40 @@ def test_the_channel_order_of_the_decathlon_is_not_taken_for_that_of_brats(tmp_p
     ]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"modality": ["MRI"]}', '{"modality": {"a": 1}}'])
+def test_a_data_set_with_other_labels_than_the_task_is_a_defect(tmp_path):
+    make_decathlon(tmp_path, "h_001")
+    labels = {"0": "background", "1": "anterior", "2": "posterior", "3": "whole"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    assert defects(tmp_path, HIPPOCAMPUS) == [
+        (
+            "data set: DATA/dataset.json: expected the labels 0, 1, 2 of task hippocampus, "
+            "found 3 as well"
+        )
+    ]
+
+
+def test_labels_that_are_declared_per_region_are_compared_by_value(tmp_path):
+    make_nnunet(tmp_path, "a")
+    labels = {"background": 0, "whole tumour": [1, 2, 4], "core": [1, 4], "enhancing": 4}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    assert len(describe(tmp_path, BRATS).cases) == 1
+
+
+def test_a_label_that_is_to_be_ignored_is_refused_in_words(tmp_path):
+    make_nnunet(tmp_path, "a", channels=1)
+    labels = {"background": 0, "anterior": 1, "posterior": 2, "ignore": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    assert defects(tmp_path, HIPPOCAMPUS) == [
+        (
+            "data set: DATA/dataset.json: expected cases that are labelled everywhere; "
+            "a label 'ignore' is not supported, found 'ignore' = 3"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"modality": ["MRI"]}', '{"modality": {"a": 1}}', '{"labels": [0]}']
+)
 def test_a_broken_dataset_json_is_a_defect_beside_the_others(tmp_path, text):
     make_decathlon(tmp_path, "h_001")
     touch(tmp_path / "imagesTr" / "h_002.nii.gz")

@@ -163,7 +163,7 @@ def test_a_scan_whose_channels_lie_elsewhere_is_refused(tmp_path):
     assert [str(defect) for defect in caught.value.defects] == [
         (
             f"c1: {second}: expected the grid of a.nii.gz, "
-            "found an affine that moves voxels by up to 1 mm"
+            "found an affine that moves voxels by up to 1 mm (tolerance 0.01 mm)"
         )
     ]
 
@@ -177,9 +177,9 @@ def test_grids_are_the_same_up_to_the_rounding_of_headers():
 def test_grids_of_another_shape_or_spacing_differ_in_words():
     grid = grid_of((1, 1, 1), (7, 6, 5))
     assert same_grid(grid, grid_of((1, 1, 1), (7, 6, 4))) == "shape 4x6x7 instead of 5x6x7"
-    assert (
-        same_grid(grid, grid_of((1.5, 1, 1), (7, 6, 5)))
-        == "an affine that moves voxels by up to 3 mm"  # six steps of half a millimetre
+    # Six steps of half a millimetre.
+    assert same_grid(grid, grid_of((1.5, 1, 1), (7, 6, 5))) == (
+        "an affine that moves voxels by up to 3 mm (tolerance 0.01 mm)"
     )
 
 
@@ -273,7 +273,7 @@ def test_a_time_series_is_no_label_map(tmp_path):
         (80, np.float32(0).tobytes(), "voxel sizes 0x1x1"),  # pixdim[1]
         (84, np.float32(-2).tobytes(), "voxel sizes 1x-2x1"),  # pixdim[2]
         (296, bytes(16), "an affine that spans no volume"),  # srow_y
-        (123, b"\x01", "unit code 1 where 2 stands for mm"),  # xyzt_units: metre
+        (123, b"\x01", "unit code 1 (metre) where 2 stands for mm"),  # xyzt_units: metre
     ],
 )
 def test_a_header_without_a_volume_in_mm_is_refused(tmp_path, offset, content, fault):
@@ -290,3 +290,59 @@ def test_complex_voxels_are_refused(tmp_path):
     path = save(tmp_path / "a.nii.gz", np.zeros((5, 6, 7), np.complex64))
     with pytest.raises(DataError, match="expected one real number per voxel, found voxels of type"):
         read_channels(path)
+
+
+def test_a_file_of_several_gzip_members_and_padding_is_read_like_one(tmp_path):
+    whole = save(tmp_path / "a.nii", voxels()).read_bytes()
+    parts = gzip.compress(whole[:400]) + gzip.compress(whole[400:]) + bytes(512)
+    (tmp_path / "b.nii.gz").write_bytes(parts)
+    np.testing.assert_array_equal(
+        read_channels(tmp_path / "a.nii")[0], read_channels(tmp_path / "b.nii.gz")[0]
+    )
+
+
+@pytest.mark.parametrize("end", [b"x", gzip.compress(b"more")[:-1]])
+def test_what_follows_the_voxels_is_verified_as_well(tmp_path, end):
+    path = save(tmp_path / "a.nii.gz", voxels())
+    path.write_bytes(path.read_bytes() + end)
+    with pytest.raises(DataError, match="cut short or damaged"):
+        read_channels(path)
+
+
+def test_the_voxels_that_are_returned_can_be_changed(tmp_path):
+    image, _ = read_channels(save(tmp_path / "a.nii", voxels().astype(np.float32)))
+    image[0, 0, 0, 0] = 7
+    labels, _ = read_labels(save(tmp_path / "b.nii", voxels()), None)
+    labels[0, 0, 0] = 7
+    assert image[0, 0, 0, 0] == labels[0, 0, 0] == 7
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">f4", "<f8", "<u2"])
+def test_every_byte_order_and_type_gives_the_same_labels(tmp_path, dtype):
+    stored = (voxels() % 5).astype(dtype)
+    header = nib.Nifti1Header(endianness=dtype[0])
+    header.set_data_dtype(stored.dtype)
+    nib.save(nib.Nifti1Image(stored, np.eye(4), header), tmp_path / "a.nii.gz")
+    labels, _ = read_labels(tmp_path / "a.nii.gz", {4: 1})
+    expected = (voxels() % 5).T.copy()
+    expected[expected == 4] = 1
+    np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize(
+    ("offset", "content", "found"),
+    [
+        (42, np.int16(32767).tobytes(), "one that is cut short or damaged"),  # dim[1]
+        (42, np.int16(-5).tobytes(), "3-D of shape -5x6x7"),
+        (108, np.float32(0).tobytes(), "a fault: voxels at byte 0, within the header"),
+        (280, np.float32(1e9).tobytes(), "an affine that reaches 1e+09 mm"),  # srow_x
+    ],
+)
+def test_a_header_that_cannot_be_true_is_refused(tmp_path, offset, content, found):
+    path = save(tmp_path / "a.nii", voxels())
+    raw = bytearray(path.read_bytes())
+    raw[offset : offset + len(content)] = content
+    path.write_bytes(bytes(raw))
+    with pytest.raises(DataError) as caught:
+        read_channels(path)
+    assert caught.value.defects[0].found == found
