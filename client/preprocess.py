@@ -1,10 +1,12 @@
 """From an image to what the network sees, and from its probabilities back to the image's grid.
 
-The order is the paper's: crop to the non-zero region, put the plan's axes first, resample,
-normalise. Pure functions; nothing here reads or writes files. What is done to the image never
-depends on its labels, so a case is prepared alike for training and for prediction.
+A case is cropped to its non-zero region, filtered if the plan says so, put on the plan's axes and
+spacing, and normalised; by the paper's rules after resampling, by nnunetv2's before it. Pure
+functions; nothing here reads or writes files. What is done to the image never depends on its
+labels, so a case is prepared alike for training and for prediction.
 
-Source: nnU-Net (arXiv 1904.08128v2), methods "cropping", "resampling", "normalisation".
+Source: nnU-Net (arXiv 1904.08128v2), methods "cropping", "resampling", "normalisation";
+nnunetv2 2.8.1, `DefaultPreprocessor`, for plans by its rules.
 """
 
 from collections.abc import Sequence
@@ -15,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from client.enhance import enhanced
+from client.normalize import normalise
 from client.resample import (
     resample_image,
     resample_labels,
@@ -24,16 +28,15 @@ from client.resample import (
 from common.axes import Image, LabelMap, Mask, Probabilities, Shape, SpacingMm
 from common.codec import record
 from common.errors import ConfigError
-from common.plan import Configuration, Normalization, Plan
+from common.plan import AnyConfiguration, Configuration, Plan
+from common.preparation import Resampling
 
-STD_FLOOR: Final = 1e-8  # added to the standard deviation; nnU-Net 1.7.1, preprocessing
 FOREGROUND_VOXELS: Final = 10_000  # kept per class and case; same source
 FOREGROUND_FRACTION: Final = 0.01  # but at least so much of a class; same source
 FOREGROUND_SEED: Final = 1234  # same source
 
 T = TypeVar("T", int, float)
 Range = tuple[int, int]
-Volume = NDArray[np.float32]
 Index = NDArray[np.int32]
 
 
@@ -50,7 +53,9 @@ class Geometry:
     transpose: tuple[int, int, int]
     """Which of (z, y, x) each network axis is."""
     network_spacing_mm: SpacingMm
-    """Along the network's axes."""
+    """Along the network's axes; slices of a 2d configuration keep their distance."""
+    resampling: Resampling = Resampling()
+    """How the way there was, and the way back is, interpolated."""
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
@@ -115,16 +120,17 @@ def prepare(
     spacing_mm: SpacingMm,
     labels: LabelMap | None,
     plan: Plan,
-    configuration: Configuration,
+    configuration: AnyConfiguration,
 ) -> Prepared:
-    """Crop, transpose, resample and normalise one case.
+    """Crop, filter, transpose, resample and normalise one case.
 
     Args:
         image: RAS+ intensities, axes (channel, z, y, x), channels in the plan's order.
         spacing_mm: along (z, y, x), above 0.
         labels: axes (z, y, x), or None where there is no reference.
-        plan: gives the axis order and each channel's normalisation.
-        configuration: gives the target spacing, along the network's axes.
+        plan: gives the axis order and how to filter, resample and normalise each channel.
+        configuration: gives the target spacing along the network's axes; one of two axes leaves
+            the distance of the slices across the first network axis as it is.
 
     Raises:
         ConfigError: when the plan normalises a CT channel without the federation's statistics.
@@ -140,11 +146,12 @@ def prepare(
         box=_ranges(box),
         spacing_mm=spacing_mm,
         transpose=plan.transpose,
-        network_spacing_mm=configuration.spacing_mm,
+        network_spacing_mm=_network_spacing_mm(spacing_mm, plan, configuration),
+        resampling=plan.resampling,
     )
     return Prepared(
-        image=_normalise(_image_on_grid(cropped, geometry), plan, cropped, geometry),
-        labels=None if labels is None else _labels_on_grid(labels[box], geometry),
+        image=_image_on_scale(cropped, geometry, plan),
+        labels=None if labels is None else _labels_on_grid(labels[box], cropped, geometry, plan),
         geometry=geometry,
     )
 
@@ -164,6 +171,7 @@ def restore(probabilities: Probabilities, geometry: Geometry) -> Probabilities:
         _reorder(geometry.cropped_shape, geometry.transpose),
         _reorder(geometry.spacing_mm, geometry.transpose),
         geometry.network_spacing_mm,
+        geometry.resampling,
     )
     back = np.argsort(geometry.transpose)
     return np.ascontiguousarray(resampled.transpose(0, *(1 + back)))
@@ -198,53 +206,55 @@ def foreground_index(labels: LabelMap, values: Sequence[int]) -> dict[int, Index
     return index
 
 
-def _image_on_grid(cropped: Image, geometry: Geometry) -> Image:
-    axes = (0, *(1 + axis for axis in geometry.transpose))
-    spacing_mm = _reorder(geometry.spacing_mm, geometry.transpose)
-    return resample_image(cropped.transpose(axes), spacing_mm, geometry.network_spacing_mm)
+def _image_on_scale(cropped: Image, geometry: Geometry, plan: Plan) -> Image:
+    """Filter, resample and normalise, in the order of the plan's rules.
+
+    The order matters: interpolation lowers the deviation and blurs the border of the head. Here
+    the head is what the image says; nnunetv2 adds labelled voxels outside it when it has labels.
+    """
+    masked = any(rule.scheme == "masked-z-score" for rule in plan.normalization)
+    mask = nonzero_mask(cropped).transpose(geometry.transpose) if masked else None
+    image = enhanced(cropped, geometry.spacing_mm, plan.preparation, plan.normalization)
+    image = image.transpose(0, *(1 + axis for axis in geometry.transpose))
+    spacings = _spacings_mm(geometry)
+    if plan.rules != "paper":
+        normalised = normalise(image, plan.normalization, mask)
+        return resample_image(normalised, *spacings, geometry.resampling)
+    if mask is not None:
+        mask = resample_labels(mask.astype(np.uint8), *spacings, geometry.resampling) > 0
+    on_grid = resample_image(image, *spacings, geometry.resampling)
+    return normalise(on_grid, plan.normalization, mask)
 
 
-def _labels_on_grid(cropped: LabelMap, geometry: Geometry) -> LabelMap:
-    spacing_mm = _reorder(geometry.spacing_mm, geometry.transpose)
-    reordered = cropped.transpose(geometry.transpose)
-    resampled = resample_labels(reordered, spacing_mm, geometry.network_spacing_mm)
-    return np.ascontiguousarray(resampled)
+def _labels_on_grid(labels: LabelMap, cropped: Image, geometry: Geometry, plan: Plan) -> LabelMap:
+    """Put labels on the network's axes and spacing, and decide shared voxels by the plan's rules.
+
+    By nnunetv2's rules background outside the head competes as a label of its own.
+    """
+    reordered = labels.transpose(geometry.transpose)
+    if geometry.network_shape == reordered.shape:
+        return np.ascontiguousarray(reordered)
+    spacings = _spacings_mm(geometry)
+    if plan.rules == "paper":
+        return resample_labels(np.ascontiguousarray(reordered), *spacings, geometry.resampling)
+    outside = ~nonzero_mask(cropped).transpose(geometry.transpose) & (reordered == 0)
+    marked = np.where(outside, np.int16(-1), reordered.astype(np.int16))
+    resampled = resample_labels(marked, *spacings, geometry.resampling, "largest")
+    on_grid: LabelMap = np.maximum(resampled, 0).astype(np.uint8)
+    return on_grid
 
 
-def _normalise(image: Image, plan: Plan, cropped: Image, geometry: Geometry) -> Image:
-    """Normalise every channel; only the masked scheme looks at the crop, for its mask."""
-    mask: Mask | None = None
-    if any(rule.scheme == "masked-z-score" for rule in plan.normalization):
-        mask = _labels_on_grid(nonzero_mask(cropped).astype(np.uint8), geometry) > 0
-    normalised = np.empty(image.shape, np.float32)
-    for index, rule in enumerate(plan.normalization):
-        if rule.scheme == "ct":
-            normalised[index] = _ct(image[index], rule)
-        else:
-            normalised[index] = _z_score(image[index], mask if rule.scheme != "z-score" else None)
-    return normalised
+def _network_spacing_mm(
+    spacing_mm: SpacingMm, plan: Plan, configuration: AnyConfiguration
+) -> SpacingMm:
+    if isinstance(configuration, Configuration):
+        return configuration.spacing_mm
+    return (spacing_mm[plan.transpose[0]], *configuration.spacing_mm)
 
 
-def _z_score(channel: Volume, mask: Mask | None) -> Volume:
-    """Return (value - mean) / std; with a mask, of and inside the mask only, 0 elsewhere."""
-    inside = channel if mask is None else channel[mask]
-    if not inside.size:
-        return np.zeros_like(channel)
-    mean, std = inside.mean(dtype=np.float64), inside.std(dtype=np.float64)
-    score = (channel - np.float32(mean)) / np.float32(std + STD_FLOOR)
-    return score if mask is None else np.where(mask, score, np.float32(0))
-
-
-def _ct(channel: Volume, rule: Normalization) -> Volume:
-    """Clip to the federation's foreground range and standardise by its mean and deviation."""
-    if rule.clip_low is None or rule.clip_high is None or rule.mean is None or rule.std is None:
-        raise ConfigError(
-            f"plan: normalization of {rule.channel}: expected clip_low, clip_high, mean and std "
-            "for the scheme 'ct', found them incomplete"
-        )
-    clipped = np.clip(channel, np.float32(rule.clip_low), np.float32(rule.clip_high))
-    score: Volume = (clipped - np.float32(rule.mean)) / np.float32(rule.std + STD_FLOOR)
-    return score
+def _spacings_mm(geometry: Geometry) -> tuple[SpacingMm, SpacingMm]:
+    """Return the image's spacing and the network's, both along the network's axes."""
+    return _reorder(geometry.spacing_mm, geometry.transpose), geometry.network_spacing_mm
 
 
 def _extent(occupied: NDArray[np.bool_]) -> slice:

@@ -51,8 +51,8 @@ class Preparation:
     histogram_landmarks: (
         dict[str, Annotated[tuple[Annotated[float, Ge(0)], ...], MinLen(2)]] | None
     ) = None
-    """By channel, evenly spaced quantiles of a reference, lowest first, that the quantiles of
-    every image are mapped onto (Nyul et al. 2000)."""
+    """By channel, evenly spaced percentiles of a reference, from the 1st to the 99th, that those
+    of every image are mapped onto (Nyul et al. 2000); of the voxels that are not zero."""
 
     @model_validator(mode="after")
     def _ascending(self) -> "Preparation":

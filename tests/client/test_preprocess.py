@@ -19,7 +19,8 @@ from client.preprocess import (
     uncrop,
 )
 from common.errors import ConfigError
-from common.plan import Configuration, Normalization, Plan, PlannedFor
+from common.plan import Configuration, Configuration2d, Normalization, Plan, PlannedFor
+from common.preparation import Preparation, Resampling
 
 SIZES = st.tuples(*[st.integers(1, 6)] * 3)
 SPACINGS = st.tuples(*[st.sampled_from([0.5, 1.0, 1.7, 4.0])] * 3)
@@ -237,3 +238,91 @@ def test_the_foreground_index_keeps_ten_thousand_voxels_of_a_large_class() -> No
 
 def test_the_foreground_index_keeps_one_percent_of_a_huge_class() -> None:
     assert len(foreground_index(np.ones((110, 100, 100), np.uint8), (1,))[1]) == 11_000
+
+
+WAVES = np.random.default_rng(5).normal(100, 20, (1, 8, 10, 12)).astype(np.float32)
+
+
+def test_by_the_papers_rules_the_score_is_of_the_resampled_image() -> None:
+    plan, configuration = plan_of(Z_SCORE, spacing_mm=(1.0, 1.5, 0.7))
+    prepared = prepare(WAVES, (1.0, 1.0, 1.0), None, plan, configuration)
+    assert prepared.image.std() == pytest.approx(1, abs=1e-5)
+
+
+def test_by_the_rules_of_nnunetv2_the_resampled_image_is_of_the_score() -> None:
+    plan, configuration = plan_of(Z_SCORE, spacing_mm=(1.0, 2.0, 2.0))
+    prepared = prepare(WAVES, (1.0, 1.0, 1.0), None, replace(plan, rules="v2"), configuration)
+    assert prepared.image.std() < 0.9  # interpolation of noise lowers its deviation
+
+
+def test_by_the_rules_of_nnunetv2_the_largest_share_wins_and_outside_is_a_label_of_its_own() -> (
+    None
+):
+    # Eight voxels become one: three of label 1, one of label 2, two of background in the head and
+    # two outside. No label has half of them; the largest has three eighths.
+    image = np.ones((1, 2, 4, 4), np.float32)
+    image[0, :, 0, 0] = 0
+    labels = np.zeros((2, 4, 4), np.uint8)
+    labels[:, 1, 1] = labels[0, 0, 1] = 1
+    labels[1, 0, 1] = 2
+    plan, configuration = plan_of(Z_SCORE, spacing_mm=(2.0, 2.0, 2.0))
+    by_paper = prepare(image, (1.0, 1.0, 1.0), labels, plan, configuration).labels
+    by_v2 = prepare(image, (1.0, 1.0, 1.0), labels, replace(plan, rules="v2"), configuration).labels
+    assert by_paper is not None
+    assert by_v2 is not None
+    assert by_paper.tolist() == [[[0, 0], [0, 0]]]
+    assert by_v2.tolist() == [[[1, 0], [0, 0]]]
+    assert by_v2.dtype == np.uint8
+
+
+def in_2d(plan: Plan, spacing_mm: tuple[float, float]) -> tuple[Plan, Configuration2d]:
+    configuration = Configuration2d(
+        spacing_mm=spacing_mm,
+        median_shape=(8.0, 8.0),
+        patch_size=(8, 8),
+        batch_size=2,
+        strides=(),
+        kernel_sizes=((3, 3),),
+        features_per_stage=(8,),
+        batch_dice=False,
+        deep_supervision_weights=(1.0,),
+    )
+    return replace(plan, configurations={"2d": configuration}), configuration
+
+
+def test_a_2d_configuration_keeps_the_distance_of_the_slices() -> None:
+    plan, configuration = in_2d(plan_of(Z_SCORE, transpose=(1, 0, 2))[0], (1.0, 0.5))
+    labels = (WAVES[0] > 110).astype(np.uint8)
+    prepared = prepare(WAVES, (2.0, 2.5, 1.5), labels, plan, configuration)
+    assert prepared.geometry.network_spacing_mm == (2.5, 1.0, 0.5)
+    assert prepared.image.shape == (1, 10, 16, 36)  # slices across y; z 8 * 2 / 1, x 12 * 1.5 / 0.5
+    assert prepared.labels is not None
+    assert prepared.labels.shape == prepared.geometry.network_shape == (10, 16, 36)
+    assert restore(prepared.image, prepared.geometry).shape == WAVES.shape
+
+
+def test_a_2d_configuration_interpolates_within_slices_only() -> None:
+    image = np.ones((1, 3, 6, 6), np.float32) * np.array([1, 2, 4])[:, None, None]
+    plan, configuration = in_2d(plan_of(CT)[0], (0.5, 0.7))
+    prepared = prepare(image.astype(np.float32), (1.0, 1.0, 1.0), None, plan, configuration)
+    for index, value in enumerate((-0.45, -0.4, -0.3)):  # (1, 2, 4 minus 10) / 20
+        np.testing.assert_allclose(prepared.image[0, index], value, atol=1e-6)
+
+
+def test_the_optional_steps_of_a_plan_are_taken_before_normalisation() -> None:
+    image = np.arange(1, 102, dtype=np.float32).reshape(1, 1, 1, 101)  # percentile p is 1 + p
+    plan, configuration = plan_of(CT, Z_SCORE)
+    plan = replace(plan, preparation=Preparation(clip_percentiles=(20.0, 80.0)))
+    both = np.concatenate([image, image])
+    prepared = prepare(both, (1.0, 1.0, 1.0), None, plan, configuration)
+    assert len(np.unique(prepared.image[0])) == 30  # CT: 1 to 30 HU by its own rule
+    assert len(np.unique(prepared.image[1])) == 61
+
+
+def test_the_way_back_follows_the_plans_resampling() -> None:
+    plan, configuration = plan_of(Z_SCORE, spacing_mm=(1.0, 1.0, 2.0))
+    plan = replace(plan, resampling=Resampling(probability_order=0))
+    prepared = prepare(WAVES, (1.0, 1.0, 1.0), None, plan, configuration)
+    assert prepared.geometry.resampling == plan.resampling
+    back = restore(prepared.image, prepared.geometry)
+    np.testing.assert_array_equal(back[..., 0::2], back[..., 1::2])

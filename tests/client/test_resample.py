@@ -1,5 +1,5 @@
-"""Expected numbers were printed by nnunetv2 2.8.1 with scikit-image 0.26 and batchgenerators
-0.25.1 (`resample_data_or_seg_to_spacing`); the code under test agreed with them bit for bit.
+"""Expected numbers were printed by nnunetv2 2.8.1 with scikit-image 0.26
+(`resample_data_or_seg_to_spacing`), labels with batchgenerators 0.25.1, whose decision is "half".
 """
 
 import numpy as np
@@ -15,6 +15,7 @@ from client.resample import (
     resampled_shape,
     separate_axis,
 )
+from common.preparation import Resampling
 
 SIZES = st.tuples(*[st.integers(2, 6)] * 3)
 SPACINGS = st.tuples(*[st.sampled_from([0.5, 0.9, 1.0, 1.7, 4.0])] * 3)
@@ -101,6 +102,58 @@ def test_probabilities_are_interpolated_linearly() -> None:
     resampled = resample_probabilities(probabilities, (1, 1, 6), (1.0, 1.0, 0.5), (1.0, 1.0, 1.0))
     expected = [0.0, 0.025, 0.075, 0.175, 0.325, 0.4]
     assert resampled.ravel().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+RAMPS = np.array([[[[1, 5]], [[2, 2]], [[0, 2]], [[3, 3]]]], np.float32)  # 4 slices of 1x2
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        (0, [[1.0, 5.0, 5.0], [0.0, 2.0, 2.0], [3.0, 3.0, 3.0]]),
+        (1, [[1.16666663, 2.83333325, 4.5], [1.0, 1.5, 2.0], [2.5, 2.66666675, 2.83333325]]),
+        (
+            3,
+            [
+                [0.96760470, 2.91996193, 4.87231922],
+                [0.73726535, 1.19855714, 1.65984905],
+                [2.49511647, 2.70931315, 2.92350960],
+            ],
+        ),
+    ],
+)
+def test_a_plan_may_set_the_order_of_the_image(order: int, expected: list[list[float]]) -> None:
+    resampling = Resampling(image_order=order)  # type: ignore[arg-type]
+    found = resample_image(RAMPS, (1.0, 1.0, 1.0), (1.3, 1.0, 0.7), resampling)
+    np.testing.assert_allclose(found[0, :, 0], expected, atol=1e-5)
+
+
+def test_a_plan_may_interpolate_across_thick_slices() -> None:
+    resampling = Resampling(across_thick_slices_order=1)
+    found = resample_image(RAMPS, (4.0, 1.0, 1.0), (2.0, 1.0, 1.0), resampling)
+    expected = [[1, 5], [1.25, 4.25], [1.75, 2.75], [1.5, 2], [0.5, 2], [0.75, 2.25]]
+    np.testing.assert_allclose(found[0, :6, 0], expected, atol=1e-5)
+    labels = np.array([[[1, 1]], [[2, 2]]], np.uint8)
+    middle = resample_labels(labels, (4.0, 1.0, 1.0), (8.0, 1.0, 1.0), resampling)
+    assert middle.tolist() == [[[0, 0]]]  # half of each, more than half of neither
+
+
+def test_a_plan_may_say_when_slices_are_thick() -> None:
+    resampling = Resampling(image_order=1, thick_slices_ratio=5.0)
+    found = resample_image(RAMPS, (4.0, 1.0, 1.0), (2.0, 1.0, 1.0), resampling)
+    assert found[0, :3, 0, 0].tolist() == [1, 1.25, 1.75]  # not thick, so mixed across slices
+    assert separate_axis((2.0, 1.0, 1.0), (1.0, 1.0, 1.0), 1.5) == 0
+
+
+def test_a_plan_may_take_the_nearest_label_and_the_nearest_probability() -> None:
+    resampling = Resampling(label_order=0, probability_order=0)
+    labels = np.array([[[1, 2], [3, 4]]], np.uint8)
+    found = resample_labels(labels, (1.0, 1.0, 1.0), (1.0, 2.0, 2.0), resampling)
+    assert found.tolist() == [[[4]]]
+    probabilities = np.array([0, 0.1, 0.4], np.float32).reshape(1, 1, 1, 3)
+    spacings = ((1.0, 1.0, 0.5), (1.0, 1.0, 1.0))
+    back = resample_probabilities(probabilities, (1, 1, 6), *spacings, resampling)
+    assert back.ravel().tolist() == pytest.approx([0, 0, 0.1, 0.1, 0.4, 0.4])
 
 
 def test_an_unchanged_shape_is_not_interpolated() -> None:
