@@ -1,30 +1,23 @@
 """The cache is whole or absent, the same every time, and knows no names."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-import client
-from client.cache import (
-    CacheEntry,
-    check_space,
-    keep_in_memory,
-    open_entry,
-    prepare_case,
-    prepare_dataset,
-)
+from client.cache import CacheEntry, keep_in_memory, open_entry
+from client.entry_files import add_previous
 from client.nifti import grid_of, write_image, write_labels
+from client.prepare_cases import fill_cache, prepare_case, prepare_dataset
 from common.case import Case
 from common.errors import ConfigError, DataError, DiskError
-from common.plan import Configuration, Normalization, Plan, PlannedFor, sealed
+from common.plan import Configuration, Configuration2d, Normalization, Plan, PlannedFor, sealed
 from common.task import Task
 
 EVERYTHING = (slice(None), slice(None), slice(None))
@@ -87,7 +80,8 @@ def prepared(cases: list[Case], folder: Path) -> tuple[CacheEntry, ...]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    """Return every file of a cache but the table of raw files, which depends on their times."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent != folder)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -188,9 +182,9 @@ def test_a_case_without_labels_has_none_to_give(tmp_path: Path) -> None:
 
 def test_no_name_of_a_case_is_in_the_cache(tmp_path: Path) -> None:
     prepared([case_in(tmp_path, "doe_jane_1970")], tmp_path / "cache")
-    for path, content in contents(tmp_path / "cache").items():
-        assert "doe" not in path
-        assert b"doe" not in content
+    for path in (tmp_path / "cache").rglob("*"):
+        assert "doe" not in str(path.relative_to(tmp_path))
+        assert path.is_dir() or b"doe" not in path.read_bytes()
 
 
 def test_two_that_prepare_at_once_share_the_entries(tmp_path: Path) -> None:
@@ -202,52 +196,233 @@ def test_two_that_prepare_at_once_share_the_entries(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").glob("*/*"))) == 6  # and nothing temporary is left
 
 
-def test_a_preparation_that_is_killed_leaves_whole_entries_only(tmp_path: Path) -> None:
-    cases = [case_in(tmp_path, f"p{i}", i, edge=3000) for i in range(4)]
-    program = (
-        "import sys; sys.path[:0] = sys.argv[1:3]\n"
-        "from pathlib import Path\n"
-        "from test_cache import *\n"
-        "folder = Path(sys.argv[3])\n"
-        "cases = [Case(f'p{i}', (folder / f'p{i}_a.nii.gz', folder / f'p{i}_b.nii.gz'),\n"
-        "    folder / f'p{i}_seg.nii.gz') for i in range(4)]\n"
-        "prepared(cases, folder / 'cache')\n"
+def test_several_processes_give_the_same_bytes_as_one(tmp_path: Path) -> None:
+    cases = [case_in(tmp_path, f"p{i}", i) for i in range(3)]
+    seen: list[tuple[int, int]] = []
+    prepared(cases, tmp_path / "one")
+    several = fill_cache(
+        cases,
+        TASK,
+        PLAN,
+        CONFIGURATION,
+        tmp_path / "several",
+        processes=2,
+        progress=lambda done, total: seen.append((done, total)),
     )
-    rooms, tests = Path(client.__file__).parents[1], Path(__file__).parent
-    command = [sys.executable, "-c", program, str(rooms), str(tests), str(tmp_path)]
-    process = subprocess.Popen(command, env={"PYTHONDONTWRITEBYTECODE": "1"})
-    while process.poll() is None and not list((tmp_path / "cache").glob("*/.*/*")):
-        time.sleep(0.0005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for folder in (tmp_path / "cache").glob("*/[!.]*"):
-        assert open_entry(folder).image(EVERYTHING).shape == (2, 3000, 5, 4)
-    resumed = prepared(cases, tmp_path / "cache")
-    undisturbed = prepared(cases, tmp_path / "other")
-    for left, right in zip(resumed, undisturbed, strict=True):
-        assert contents(left.folder) == contents(right.folder)
+    assert contents(tmp_path / "one") == contents(tmp_path / "several")
+    assert several.n_prepared == 3
+    assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_too_little_space_is_said_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(DiskError, match=r"cache: the cache needs 1048576\.0 GiB, .* GiB free"):
-        check_space(tmp_path / "cache", 2**50)
-    huge = replace(CONFIGURATION, median_shape=(1e6, 1e6, 1e6))
-    with pytest.raises(DiskError, match="the cache needs"):
-        prepare_dataset([case_in(tmp_path, "p1")], TASK, PLAN, huge, tmp_path / "cache")
+def test_only_what_is_missing_is_prepared(tmp_path: Path) -> None:
+    cases = [case_in(tmp_path, f"p{i}", i) for i in range(3)]
+    prepared(cases[:2], tmp_path / "cache")
+    seen: list[tuple[int, int]] = []
+    filled = fill_cache(
+        cases,
+        TASK,
+        PLAN,
+        CONFIGURATION,
+        tmp_path / "cache",
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert (len(filled.entries), filled.n_prepared, filled.n_damaged) == (3, 1, 0)
+    assert seen == [(2, 3), (3, 3)]
+
+
+def test_two_cases_with_the_same_content_share_an_entry(tmp_path: Path) -> None:
+    first, second = prepared([case_in(tmp_path, "p1"), case_in(tmp_path, "p2")], tmp_path / "cache")
+    assert first.folder == second.folder
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_defect_is_told_and_all_other_cases_are_prepared(
+    tmp_path: Path, processes: int
+) -> None:
+    cases = [case_in(tmp_path, f"p{i}", i) for i in range(4)]
+    for damaged in (0, 2):
+        cases[damaged].images[1].write_bytes(b"no image")
+    with pytest.raises(DataError) as raised:
+        prepare_dataset(cases, TASK, PLAN, CONFIGURATION, tmp_path / "cache", processes=processes)
+    assert sorted(defect.file[-11:] for defect in raised.value.defects) == [
+        "p0_b.nii.gz",
+        "p2_b.nii.gz",
+    ]
+    assert len(list((tmp_path / "cache").glob("*/*/meta.json"))) == 2
+
+
+def test_a_2d_configuration_keeps_every_slice(tmp_path: Path) -> None:
+    flat = Configuration2d(
+        spacing_mm=(0.5, 1.0),
+        median_shape=(10.0, 4.0),
+        patch_size=(4, 4),
+        batch_size=2,
+        strides=(),
+        kernel_sizes=((3, 3),),
+        features_per_stage=(8,),
+        batch_dice=False,
+        deep_supervision_weights=(1.0,),
+    )
+    (entry,) = prepare_dataset([case_in(tmp_path, "p1")], TASK, PLAN, flat, tmp_path / "cache")
+    assert entry.shape == (6, 10, 4)
+    assert entry.image((slice(2, 3), *EVERYTHING[1:])).shape == (2, 1, 10, 4)
+
+
+def cut_short(entry: CacheEntry) -> None:
+    path = entry.folder / "image.b2nd"
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def lose_the_labels(entry: CacheEntry) -> None:
+    (entry.folder / "labels.b2nd").unlink()
+
+
+def lose_the_record(entry: CacheEntry) -> None:
+    (entry.folder / "meta.json").unlink()
+
+
+def change_the_record(entry: CacheEntry) -> None:
+    path = entry.folder / "meta.json"
+    path.write_text(path.read_text().replace('"channels":2', '"channels":1'))
+
+
+@pytest.mark.parametrize("damage", [cut_short, lose_the_labels, lose_the_record, change_the_record])
+def test_a_damaged_entry_is_noticed_and_made_again(
+    tmp_path: Path, damage: Callable[[CacheEntry], None]
+) -> None:
+    case = case_in(tmp_path, "p1")
+    (entry,) = prepared([case], tmp_path / "cache")
+    whole = contents(tmp_path / "cache")
+    damage(entry)
+    with pytest.raises((ConfigError, DataError), match=r"labels|image|meta\.json"):
+        open_entry(entry.folder)
+    filled = fill_cache([case], TASK, PLAN, CONFIGURATION, tmp_path / "cache")
+    assert (filled.n_prepared, filled.n_damaged) == (1, 1)
+    assert contents(tmp_path / "cache") == whole
+
+
+@pytest.mark.parametrize("name", ["image.b2nd", "labels.b2nd", "foreground.npy"])
+def test_a_flipped_bit_is_found_by_verifying(tmp_path: Path, name: str) -> None:
+    case = case_in(tmp_path, "p1")
+    (entry,) = prepared([case], tmp_path / "cache")
+    whole = contents(tmp_path / "cache")
+    content = bytearray((entry.folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (entry.folder / name).write_bytes(content)
+    unseen = fill_cache([case], TASK, PLAN, CONFIGURATION, tmp_path / "cache")
+    assert unseen.n_damaged == 0
+    seen = fill_cache([case], TASK, PLAN, CONFIGURATION, tmp_path / "cache", verify=True)
+    assert (seen.n_prepared, seen.n_damaged) == (1, 1)
+    assert contents(tmp_path / "cache") == whole
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_damaged_a_reader_finds_voxels_or_a_defect(tmp_path: Path, seed: int) -> None:
+    case = case_in(tmp_path, "p1")
+    (entry,) = prepared([case], tmp_path / "cache")
+    whole = (entry.folder / "image.b2nd").read_bytes()
+    rng = np.random.default_rng(seed)
+    content = bytearray(whole)
+    for place in rng.integers(len(content), size=4):
+        content[place] = rng.integers(256)
+    (entry.folder / "image.b2nd").write_bytes(content)
+    with suppress(DataError):
+        assert open_entry(entry.folder).image(EVERYTHING).shape == (2, 6, 5, 4)
+    fill_cache([case], TASK, PLAN, CONFIGURATION, tmp_path / "cache", verify=True)
+    assert (entry.folder / "image.b2nd").read_bytes() == whole
+
+
+def test_a_reader_that_meets_damage_lets_the_entry_be_made_again(tmp_path: Path) -> None:
+    case = case_in(tmp_path, "p1")
+    (entry,) = prepared([case], tmp_path / "cache")
+    size = (entry.folder / "image.b2nd").stat().st_size
+    (entry.folder / "image.b2nd").write_bytes(bytes(size))
+    with pytest.raises(DataError, match="made anew when the data set is prepared the next time"):
+        open_entry(entry.folder).image(EVERYTHING)
+    (again,) = prepared([case], tmp_path / "cache")
+    assert again.image(EVERYTHING).shape == (2, 6, 5, 4)
+
+
+def test_labels_of_a_previous_stage_are_kept_beside_the_entry(tmp_path: Path) -> None:
+    case = case_in(tmp_path, "p1")
+    (entry,) = prepared([case], tmp_path / "cache")
+    assert not entry.has_previous
+    with pytest.raises(DataError, match="expected labels of a previous stage, found none"):
+        entry.previous(EVERYTHING)
+    labels = (np.arange(120) % 3).astype(np.uint8).reshape(6, 5, 4)
+    first = add_previous(entry, labels, "weights-1")
+    assert first.has_previous
+    assert first.previous_source == "weights-1"
+    assert first.previous((slice(0, 1), slice(0, 2), slice(1, 4))).tolist() == [
+        [[1, 2, 0], [2, 0, 1]]
+    ]
+    second = add_previous(first, labels // 2, "weights-2")
+    assert second.previous_source == "weights-2"
+    assert second.previous(EVERYTHING)[0, 0].tolist() == [0, 0, 1, 0]
+    assert len(list(entry.folder.glob("previous-*"))) == 1
+    (same,) = prepared([case], tmp_path / "cache")
+    assert same.has_previous
+
+
+def test_damaged_labels_of_a_previous_stage_count_as_absent(tmp_path: Path) -> None:
+    (entry,) = prepared([case_in(tmp_path, "p1")], tmp_path / "cache")
+    added = add_previous(entry, np.zeros((6, 5, 4), np.uint8), "weights")
+    (path,) = entry.folder.glob("previous-*")
+    path.write_bytes(b"")
+    assert not added.has_previous
+    with pytest.raises(ValueError, match=r"expected uint8 of \(6, 5, 4\)"):
+        add_previous(entry, np.zeros((6, 5, 5), np.uint8), "weights")
+
+
+def test_too_little_space_is_said_before_a_case_is_written(tmp_path: Path) -> None:
+    fine = replace(CONFIGURATION, spacing_mm=(1e-4, 1e-4, 1e-4))
+    with pytest.raises(
+        DiskError,
+        match=r"cache: the cache needs at most 1039624\.2 GiB, .* free; "
+        "expected a larger disk or a larger budget",
+    ):
+        prepare_dataset([case_in(tmp_path, "p1")], TASK, PLAN, fine, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
-def test_what_a_killed_process_left_a_day_ago_is_removed(tmp_path: Path) -> None:
-    case = case_in(tmp_path, "p1")
-    (entry,) = prepared([case], tmp_path / "cache")
-    old, young = entry.folder.parent / ".old", entry.folder.parent / ".young"
-    for folder in (old, young):
-        folder.mkdir()
-    day_ago = time.time() - 90_000
-    os.utime(old, (day_ago, day_ago))
-    prepared([case], tmp_path / "cache")
-    assert not old.exists()
-    assert young.exists()
+def test_a_budget_that_is_too_small_is_said_before_a_case_is_written(tmp_path: Path) -> None:
+    cases = [case_in(tmp_path, f"p{i}", i, edge=2000) for i in range(4)]
+    with pytest.raises(
+        DiskError,
+        match=r"needs about 0\.\d MiB \(at most 2\.4 MiB\), .* free, budget 0\.2 MiB, 0\.0 MiB of",
+    ):
+        prepare_dataset(cases, TASK, PLAN, CONFIGURATION, tmp_path / "cache", budget_bytes=200_000)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_budget_may_be_below_what_uncompressed_cases_need(tmp_path: Path) -> None:
+    cases = [case_in(tmp_path, f"p{i}", i, edge=2000) for i in range(4)]
+    entries = prepare_dataset(
+        cases, TASK, PLAN, CONFIGURATION, tmp_path / "cache", budget_bytes=1_200_000
+    )
+    assert sum(entry.disk_bytes for entry in entries) < 1_000_000
+    more = [*cases, case_in(tmp_path, "p4", 4, edge=9000)]
+    with pytest.raises(DiskError, match=r"budget 1\.1 MiB, 0\.\d MiB of it used"):
+        prepare_dataset(more, TASK, PLAN, CONFIGURATION, tmp_path / "cache", budget_bytes=1_200_000)
+
+
+def test_a_file_that_changes_after_it_was_identified_is_a_defect(tmp_path: Path) -> None:
+    cases = [case_in(tmp_path, f"p{i}", i) for i in range(2)]
+
+    def change() -> None:
+        case_in(tmp_path, "p1", seed=7)
+
+    with pytest.raises(DataError, match=r"p1_a\.nii\.gz: expected a file that stays as it is"):
+        prepare_dataset(
+            cases,
+            TASK,
+            PLAN,
+            CONFIGURATION,
+            tmp_path / "cache",
+            progress=lambda _done, _all: change(),
+        )
+    assert len(list((tmp_path / "cache").glob("*/*"))) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
