@@ -18,6 +18,7 @@ from common.task import Files, Task
 
 ENDINGS = (".nii.gz", ".nii")
 CHANNEL_NUMBER = re.compile(r"_\d{4}$")  # nnU-Net v2, documentation/dataset_format.md
+MAX_LISTED = 6  # files of a folder in which none fits
 DATA_SET = "data set"
 """Stands for the case in a defect that belongs to no single case."""
 
@@ -258,7 +259,9 @@ def _faults(candidate: _Candidate, *, labels_required: bool) -> list[Defect]:
     """Return what is missing, doubled or surplus."""
     name, folder = candidate.name, str(candidate.image_folder)
     if not candidate.labels and not any(candidate.images.values()):
-        return [Defect(name, folder, "the images of a case", "none")]
+        wanted = "; ".join(candidate.images)
+        present = [path for paths in _by_stem(candidate.image_folder).values() for path in paths]
+        return [Defect(name, folder, wanted, _listed(present[:MAX_LISTED]) if present else "none")]
     faults = [
         Defect(name, folder, wanted, _listed(paths))
         for wanted, paths in candidate.images.items()
