@@ -6,19 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-from client.cache import CacheEntry, prepare_dataset
+from client.cache import CacheEntry
 from client.device import accelerator_memory_gb
 from client.inspection import check
 from client.layouts import describe
+from client.masking import data_digest, masked_counts
 from client.measure import measure
+from client.prepare_cases import prepare_dataset
 from client.site import Agreement, SiteConfig, save_agreement, site_log
+from common.axes import Weights
 from common.case import Case, DatasetDescription
 from common.codec import content_hash, read_json, record, write_json
 from common.config import RunConfig
 from common.edited_plan import defects
 from common.errors import ConfigError, PolicyError
-from common.fingerprint import Fingerprint
-from common.messages import Measured, MeasureTask, Prepared, PrepareTask
+from common.fingerprint import Fingerprint, empty
+from common.messages import Measured, MeasureTask, Prepared, PrepareTask, SecureSum
 from common.plan import Plan, sealed
 from common.planner import plan_run
 from common.random import step_rng
@@ -32,30 +35,63 @@ class _KeptFingerprint:
     fingerprint: Fingerprint
 
 
-def measure_site(site: SiteConfig, task: MeasureTask) -> Measured:
+def measure_site(site: SiteConfig, task: MeasureTask) -> Measured | tuple[Measured, Weights]:
     """Return as much of the site's fingerprint as its policy lets out.
 
-    Measured once, then kept at the site, as measured, while the files are the same.
+    Returns:
+        The answer. Under the policy ``secure-sum`` it holds no count; only for a roster, the
+        masked ones lie beside it.
 
     Raises:
         DataError: with every defect of every case; unsound data take no part.
-        PolicyError: when the site has too few cases for a coarse release.
+        PolicyError: when the site has too few cases for a coarse release, or a roster is not
+            what this site masks for.
     """
-    description = dataset(site, task.task)
+    measured, policy = _measured(site, task.task), site.policy
+    if policy.fingerprint == "secure-sum":
+        return _unseen(site, task, measured)
+    if task.roster is not None:
+        raise PolicyError(f"policy.fingerprint: {policy.fingerprint!r} masks nothing")
+    fingerprint = released(measured, policy.fingerprint, policy.min_cases_per_bin)
+    return _described(site, fingerprint)
+
+
+def _measured(site: SiteConfig, task: Task) -> Fingerprint:
+    """Measure once, then keep at the site, as measured, while the files are the same."""
+    description = dataset(site, task)
     path = site.state_folder / "fingerprint.json"
-    key = _files_key(description, task.task)
+    key = _files_key(description, task)
     kept = _kept_fingerprint(path)
     if kept is None or kept.key != key:
-        check(description, task.task)
-        kept = _KeptFingerprint(key=key, fingerprint=measure(description, task.task))
+        check(description, task)
+        kept = _KeptFingerprint(key=key, fingerprint=measure(description, task))
         write_json(path, kept)
-    policy = site.policy
-    fingerprint = released(kept.fingerprint, policy.fingerprint, policy.min_cases_per_bin)
+    return kept.fingerprint
+
+
+def _unseen(
+    site: SiteConfig, task: MeasureTask, measured: Fingerprint
+) -> Measured | tuple[Measured, Weights]:
+    """Describe the data without a count; the counts only as a part of a sum."""
+    header = SecureSum(
+        min_sites=site.policy.min_secure_sites,
+        data_digest=data_digest(site, task.run, measured),
+    )
+    told = _described(site, empty(task.task), header)
+    if task.roster is None:
+        return told
+    return told, masked_counts(site, task.run, task.roster, measured)
+
+
+def _described(
+    site: SiteConfig, fingerprint: Fingerprint, secure_sum: SecureSum | None = None
+) -> Measured:
     return Measured(
         site=site.name,
         fingerprint=fingerprint,
         version=version("consilium"),
         memory_gb=site.memory_gb or accelerator_memory_gb(),
+        secure_sum=secure_sum,
     )
 
 

@@ -1,4 +1,4 @@
-"""The Flower side of a site: six kinds of message in, records out, and no text about errors.
+"""The Flower side of a site: seven kinds of message in, records out, and no text about errors.
 
 Flower sends an exception's text and traceback to the coordinator; either may name a patient's
 folder. Here every error becomes a code; its text goes to the site's own log.
@@ -14,7 +14,7 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
-from client import agreement, held_out, rounds
+from client import agreement, held_out, masking, rounds
 from client.site import SiteConfig, load_site, site_log
 from common.axes import Weights
 from common.errors import (
@@ -28,6 +28,7 @@ from common.errors import (
 from common.messages import (
     ErrorCode,
     FloorTask,
+    KeysTask,
     MeasureTask,
     PrepareTask,
     TestTask,
@@ -65,6 +66,7 @@ def _answering_weights(
 
 
 # All that a site can be asked to do.
+app.query("keys")(_answering(KeysTask, masking.make_key))
 app.query("measure")(_answering(MeasureTask, agreement.measure_site))
 app.query("prepare")(_answering(PrepareTask, agreement.prepare_site))
 app.train()(_answering_weights(TrainTask, rounds.train_round))

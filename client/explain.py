@@ -1,18 +1,24 @@
 """What a fingerprint tells about patients, field by field, for a data-protection officer.
 
 The text is made from the record that is released. `DISCLOSURES` has one entry per field of
-`Fingerprint` and `CtStatistics`; a test demands it, so that no field leaves unexplained.
+`Fingerprint` and `CtStatistics`; a test demands it, so that no field leaves unexplained. For the
+mode secure-sum, whose fields are never seen alone, `client.explain_sum` says how that is.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from textwrap import fill
 
+from client.explain_sum import WIDTH, secure_sum_in_words
 from common.fingerprint import TICKS_PER_MM, Fingerprint
+from common.fingerprint_grid import error_on_grid
 from common.intensity import FOREGROUND_STEP, HU_RANGE
 from common.release import DEFAULT_MIN_CASES, ErrorBound, ReleaseMode, error_bound
 
-WIDTH = 96
+MASKED = "masked"
+IN_CLEAR = frozenset({"schema", "task", "task_version", "channels", "labels"})
+"""Fields that the coordinator sees of a site in every mode, secure-sum included."""
 ROUNDING_MM = 0.5 / TICKS_PER_MM
 
 
@@ -33,6 +39,10 @@ COMMON = "Nothing: it is the same for every case of every site."
 ONE_COUNT = (
     "A count of 1 is the value of one patient's image. Who knows that value from elsewhere could "
     "conclude that the image is probably among the cases; the value alone does not say whose it is."
+)
+IN_A_SUM = (
+    "Of this site's patients, nothing by itself: only the sum over all masking sites can be read. "
+    "In that sum a count of 1 is one patient of one of them, and nobody is told of which."
 )
 IN_A_BIN = (
     "Each count stands for {k} or more patients with similar values, released at the middle one; "
@@ -151,11 +161,15 @@ def explain(measured: Fingerprint, release: Fingerprint, mode: ReleaseMode, min_
         mode: how.
         min_cases: smallest count of a bin in coarse mode.
     """
-    bound = error_bound(measured, release)
-    parts = [_preface(release, mode, min_cases)]
-    for field, heading, value in _contents(release):
+    unseen = mode == "secure-sum"
+    bound = error_on_grid(measured) if unseen else error_bound(measured, release)
+    preface = secure_sum_in_words if unseen else partial(_preface, release, mode, min_cases)
+    parts = [preface()]
+    for field, heading, value in _contents(release, unseen=unseen):
         told = DISCLOSURES[field]
         about = (told.if_coarse if mode == "coarse" else None) or told.about_one_patient
+        if value == MASKED:
+            about = IN_A_SUM
         lines = (
             f"Holds: {told.holds}",
             f"Needed for: {told.needed_for}",
@@ -185,13 +199,15 @@ def _preface(release: Fingerprint, mode: ReleaseMode, min_cases: int) -> str:
     return fill(text, WIDTH)
 
 
-def _contents(release: Fingerprint) -> Iterator[tuple[str, str, str]]:
+def _contents(release: Fingerprint, *, unseen: bool) -> Iterator[tuple[str, str, str]]:
     """Yield every field: its name in `DISCLOSURES`, its heading, and its value in words."""
     for field in fields(release):
-        yield field.name, field.name, _in_words(getattr(release, field.name))
+        value = getattr(release, field.name)
+        hidden = unseen and field.name not in IN_CLEAR and value != {}
+        yield field.name, field.name, MASKED if hidden else _in_words(value)
     for channel, statistics in release.ct.items():
         for field in fields(statistics):
-            value = _in_words(getattr(statistics, field.name))
+            value = MASKED if unseen else _in_words(getattr(statistics, field.name))
             yield f"ct.{field.name}", f"{field.name} of channel {channel}", value
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 
 from common.batchnorm import local_names
 from common.codec import read_json, read_toml, record, write_json
@@ -16,6 +16,9 @@ from common.messages import PrepareTask
 from common.network import UNet, build_network
 from common.plan import Configuration, Plan, three_d
 from common.release import DEFAULT_MIN_CASES, MinCases, ReleaseMode
+from common.secure_sum import Key
+
+FEWEST_SITES = 3  # in a sum of two, each would see the other
 
 
 @record
@@ -29,9 +32,12 @@ class Policy:
     pictures: bool
     """Overlay pictures of three cases, without any text about the patient."""
     fingerprint: ReleaseMode
-    """Counts of the data set as they are, or only in bins of several cases (`common.release`)."""
+    """Counts of the data set as they are, only in bins of several cases, or only in the sum of
+    several sites (`common.release`)."""
     min_cases_per_bin: MinCases = DEFAULT_MIN_CASES
     """Smallest bin of a coarse fingerprint."""
+    min_secure_sites: Annotated[int, Ge(FEWEST_SITES)] = FEWEST_SITES
+    """Fewest sites, this one included, whose fingerprints are summed unseen."""
     edited_plans: bool = False
     """Whether to train by a plan that does not follow from the fingerprints but was changed by a
     person at the coordinator."""
@@ -51,6 +57,11 @@ class SiteConfig:
     """Names of the cases that take part; all in the folder if absent."""
     memory_gb: Annotated[float, Gt(0)] | None = None
     """Accelerator memory that training may use; all that it has if absent."""
+    identity: str | None = None
+    """File with this site's own long-term Ed25519 private key (PEM), which signs its keys."""
+    peers: dict[SiteName, Key] | None = None
+    """The other sites' long-term Ed25519 public keys, in hexadecimal digits; where they are given,
+    a secure sum with a key that none of them signed is refused."""
 
     @property
     def data_folder(self) -> Path:
@@ -102,6 +113,7 @@ def load_site(path: Path) -> SiteConfig:
         site,
         data=str(base / Path(site.data).expanduser()),
         state=str(base / Path(site.state).expanduser()),
+        identity=str(base / Path(site.identity).expanduser()) if site.identity else None,
     )
 
 

@@ -6,12 +6,13 @@ cases are numbers, errors are codes.
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, MaxLen
 
 from common.codec import record
 from common.config import RunConfig, SiteName
 from common.fingerprint import Fingerprint
 from common.plan import Plan
+from common.secure_sum import MAX_SITES, Key, Nonce, Roster
 from common.task import Task
 
 Count = Annotated[int, Ge(0)]
@@ -23,6 +24,19 @@ class MeasureTask:
 
     run: str
     task: Task
+    roster: Roster | None = None
+    """With it: answer your counts beside this message, masked for the sum of these sites."""
+
+
+@record
+class SecureSum:
+    """Of a site that lets its counts out only in a sum (`common.secure_sum`)."""
+
+    min_sites: Annotated[int, Ge(3)]
+    """Fewest sites in that sum, by this site's policy."""
+    data_digest: Key
+    """Tells only whether the data are those that a run began with; keyed with a secret of the
+    site's, so that nobody can find the counts by trying."""
 
 
 @record
@@ -31,9 +45,27 @@ class Measured:
 
     site: SiteName
     fingerprint: Fingerprint
+    """Where `secure_sum` is present, that of no cases: it says task, channels and labels only."""
     version: str
     memory_gb: Annotated[float, Gt(0)] | None = None
     """Of the accelerator that trains there; None where training is on the CPU."""
+    secure_sum: SecureSum | None = None
+
+    @property
+    def n_cases(self) -> int | None:
+        """How many cases the site has; None where it does not tell."""
+        return self.fingerprint.n_cases if self.secure_sum is None else None
+
+
+@record
+class KeysTask:
+    """Coordinator to site: make a key for one sum; `MaskKey` is the answer."""
+
+    run: str
+    nonce: Nonce
+    """Of the attempt; never used before."""
+    sites: Annotated[tuple[SiteName, ...], MaxLen(MAX_SITES)]
+    """All that will mask together."""
 
 
 @record
@@ -160,7 +192,5 @@ class FloorMeasured:
     threshold: Annotated[float, Ge(0), Le(1)]
 
 
-ErrorCode = Literal[
-    "data", "disk", "config", "policy", "message", "out-of-memory", "internal"
-]
+ErrorCode = Literal["data", "disk", "config", "policy", "message", "out-of-memory", "internal"]
 """All that a site says about an error; the text stays in the site's own log."""

@@ -1,7 +1,10 @@
-"""What of a fingerprint a site lets out: every count as it is, or only bins of several cases.
+"""What of a fingerprint a site lets out: every count, only bins of several cases, or only a sum.
+
+``secure-sum`` is no function of one fingerprint: the sites of a run mask their counts for each
+other (`common.secure_sum`, on the grid of `common.fingerprint_grid`).
 
 ``coarse`` is a function from fingerprint to fingerprint: type, merge and planner stay the same,
-and a federation may mix both modes. It costs a bounded error, because each case is counted at a
+and a federation may mix all modes. It costs a bounded error, because each case is counted at a
 value near its own; `error_bound` says how near, in the units of a reader.
 
 Laws: ``coarse(coarse(f, k), k) == coarse(f, k)``; totals are those of ``f``; no order statistic of
@@ -13,7 +16,7 @@ of official statistics withholds.
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 from annotated_types import Ge
 
@@ -22,7 +25,7 @@ from common.fingerprint import TICKS_PER_MM, AxisHistograms, Fingerprint
 from common.histogram import coarsened, largest_move
 from common.intensity import CtStatistics
 
-ReleaseMode = Literal["exact", "coarse"]
+ReleaseMode = Literal["exact", "coarse", "secure-sum"]
 SMALLEST_BIN = 3  # of two cases the lower median is the minimum, one patient's own value
 MinCases = Annotated[int, Ge(SMALLEST_BIN)]
 DEFAULT_MIN_CASES = 5  # usual threshold of disclosure control
@@ -50,8 +53,24 @@ class ErrorBound:
 
 
 def released(measured: Fingerprint, mode: ReleaseMode, min_cases: int) -> Fingerprint:
-    """Return what may leave the site of what was measured; errors as in `coarse`."""
+    """Return what may leave the site of what was measured.
+
+    Raises:
+        PolicyError: as in `coarse`; and for ``secure-sum``, of which one site's part is never
+            seen.
+    """
+    if mode == "secure-sum":
+        refuse_alone()
     return coarse(measured, min_cases) if mode == "coarse" else measured
+
+
+def refuse_alone() -> NoReturn:
+    """Refuse to write a file for a mode that needs company: a `PolicyError`."""
+    raise PolicyError(
+        "secure-sum: a file cannot be masked alone; the mode applies in a federated run, where at "
+        'least 3 sites with fingerprint = "secure-sum" in their policy mask their counts for each '
+        "other; nothing was released (--explain says what would be)"
+    )
 
 
 def coarse(fingerprint: Fingerprint, min_cases: int) -> Fingerprint:

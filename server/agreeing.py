@@ -38,7 +38,7 @@ def agree(
     config = _for_the_smallest_site(config, cohort, log)
     described = {name: value.fingerprint for name, value in everyone.items()}
     merge_all({"coordinator": empty(task), **described})  # refuses, with who has what
-    fingerprint = merge_all({name: described[name] for name in cohort.training})
+    fingerprint = cohort.fingerprint
     plan = _planned(fingerprint, config)
     three_d(plan, config.model.configuration)  # fails before any site prepares its data
     if folder.plan.exists() and (old := read_json(Plan, folder.plan)).hash != plan.hash:

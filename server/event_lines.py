@@ -23,7 +23,8 @@ def line_of(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - one line per
             verb = "resumed" if event.resumed else "started"
             return f"run {event.run} {verb}: {event.task}, {', '.join(event.methods)}"
         case SiteJoined():
-            return f"{event.site} joined: {event.role}, {event.n_cases} cases"
+            cases = "cases not told" if event.n_cases is None else f"{event.n_cases} cases"
+            return f"{event.site} joined: {event.role}, {cases}"
         case PlanMade():
             limits = f"; limited: {'; '.join(event.limits)}" if event.limits else ""
             return f"plan {event.plan_hash[:16]} agreed for {event.n_cases} cases{limits}"

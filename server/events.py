@@ -30,11 +30,11 @@ class RunStarted:
 
 @record
 class SiteJoined:
-    """A site described itself; `n_cases` is a count the site released."""
+    """A site described itself; `n_cases` is a count the site released, None if it did not."""
 
     site: str
     role: str
-    n_cases: int
+    n_cases: int | None = None
 
 
 @record

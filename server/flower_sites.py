@@ -17,6 +17,7 @@ from common.messages import (
     ErrorCode,
     FloorMeasured,
     FloorTask,
+    KeysTask,
     Measured,
     MeasureTask,
     Prepared,
@@ -28,6 +29,7 @@ from common.messages import (
     Validated,
     ValidateTask,
 )
+from common.secure_sum import MaskKey
 from common.wire import body_of, n_bytes, to_content, weights_of
 from server.sites import Answers, Failure, Reply
 
@@ -57,6 +59,16 @@ class FlowerSites:
                 raise FederationError(f"site {name!r}: expected once, two nodes use this name")
             self._nodes[name] = nodes[answer.site]
             yield Reply(name, answer.value, None, answer.n_bytes)
+
+    def keys(self, task: KeysTask, sites: Sequence[str]) -> Answers[MaskKey]:
+        """Ask sites for a fresh public key for one sum."""
+        contents = dict.fromkeys(sites, to_content(task))
+        return self._ask(MaskKey, "query.keys", contents, self._nodes, PLANNING_TIMEOUT_S)
+
+    def measure_masked(self, task: MeasureTask, sites: Sequence[str]) -> Answers[Measured]:
+        """Ask sites for their masked counts."""
+        contents = dict.fromkeys(sites, to_content(task))
+        return self._ask(Measured, "query.measure", contents, self._nodes, PLANNING_TIMEOUT_S)
 
     def prepare(self, task: PrepareTask, sites: Sequence[str]) -> Answers[Prepared]:
         """Ask sites to agree on the plan and to prepare their cases."""

@@ -135,7 +135,7 @@ def _good_updates(
             continue
         sent = strategy.weights_for(state, answer.site)
         try:
-            declared = run.cohort.training[answer.site].fingerprint.n_cases
+            declared = run.cohort.most_cases(answer.site)
             weights = check_update(answer, task, sent, declared)
             check_dice(answer.value.validation, run.task.regions)
         except MessageError as error:

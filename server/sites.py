@@ -12,6 +12,7 @@ from common.errors import FederationError
 from common.messages import (
     FloorMeasured,
     FloorTask,
+    KeysTask,
     Measured,
     MeasureTask,
     Prepared,
@@ -23,6 +24,7 @@ from common.messages import (
     Validated,
     ValidateTask,
 )
+from common.secure_sum import MaskKey
 
 T = TypeVar("T")
 
@@ -54,6 +56,12 @@ class Sites(Protocol):
 
     def measure(self, task: MeasureTask, n_sites: int, timeout_s: float) -> Answers[Measured]:
         """Wait until `n_sites` are connected, then ask all of them to describe their data."""
+
+    def keys(self, task: KeysTask, sites: Sequence[str]) -> Answers[MaskKey]:
+        """Ask sites for a fresh public key for one sum."""
+
+    def measure_masked(self, task: MeasureTask, sites: Sequence[str]) -> Answers[Measured]:
+        """Ask sites for their counts, masked for the sum of the task's roster, beside the reply."""
 
     def prepare(self, task: PrepareTask, sites: Sequence[str]) -> Answers[Prepared]:
         """Ask sites to agree on the plan and to prepare their cases."""

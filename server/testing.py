@@ -118,7 +118,9 @@ def _checked(run: Experiment, answer: Reply[Tested] | Failure) -> Reply[Tested] 
     """Turn an answer that does not fit into a failure, before any of it is used."""
     if isinstance(answer, Failure):
         return answer
-    declared = run.cohort.held_out[answer.site].fingerprint.n_cases
+    declared = run.cohort.held_out[answer.site].n_cases
+    if declared is None:  # never told: then at least numbered without a gap
+        declared = max(1, len({score.case for score in answer.value.scores}))
     try:
         check_tested(answer.value, tuple(run.task.regions), declared)
     except MessageError as error:

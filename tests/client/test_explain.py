@@ -3,7 +3,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from client.explain import DISCLOSURES, explain
+from client.explain import DISCLOSURES, IN_CLEAR, explain
+from client.explain_sum import secure_sum_in_words
 from common.fingerprint import Fingerprint, fingerprint_of, merge_all
 from common.intensity import CtStatistics
 from common.release import coarse
@@ -68,6 +69,62 @@ def test_a_coarse_release_says_how_many_share_a_bin_and_how_far_off_it_is() -> N
     assert "more than 18 mm away" in section(text, "extents_ticks")
     assert "more than 0 mm away (rounding 0.00005 mm)" in section(text, "spacings_ticks")
     assert "fewer than 5 cases;" not in text
+
+
+# Secure sum
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_a_secure_sum_shows_only_what_is_not_masked() -> None:
+    text = explain(site(CT), site(CT), "secure-sum", 5)
+    masked = {part.split(": ")[0] for part in text.split("\n\n") if ": masked\n" in part}
+    assert masked == {
+        "n_cases",
+        "n_cropped",
+        "shapes_voxels",
+        "spacings_ticks",
+        "extents_ticks",
+        "ct",
+        "n_voxels of channel CT",
+        "total_hu of channel CT",
+        "total_squared_hu2 of channel CT",
+        "histogram_hu of channel CT",
+    }
+    assert {field.name for field in fields(Fingerprint)} - masked == IN_CLEAR
+    assert section(text, "channels").startswith("channels: CT\n")
+    assert "Of this site's patients, nothing by itself" in plain(section(text, "shapes_voxels"))
+
+
+def test_a_secure_sum_of_mri_says_that_there_are_no_intensities_to_mask() -> None:
+    text = explain(site(MRI), site(MRI), "secure-sum", 5)
+    assert section(text, "ct").startswith("ct: no entry")
+
+
+def test_the_error_of_a_secure_sum_is_that_of_its_grid() -> None:
+    text = explain(site(MRI), site(MRI), "secure-sum", 5)
+    assert "no case is counted more than 0 voxels away" in section(text, "shapes_voxels")
+    assert "no case is counted more than 0 mm away" in section(text, "spacings_ticks")
+    assert "no case is counted more than 0.1 mm away" in section(text, "extents_ticks")
+
+
+def test_an_officer_reads_what_a_secure_sum_protects_against_and_what_not() -> None:
+    text = secure_sum_in_words(4)
+    for sentence in (
+        "at least 4 of them (policy.min_secure_sites), and no site's own counts.",
+        "What leaves, masked: 172,790 numbers (176,889 with a CT channel).",
+        "If all other sites do, it learns this site's counts.",
+        "a coordinator that changes the program could send this site false keys",
+        "A count of 1 says that one patient of one of the sites has this value",
+        "the numbers of cases that train and validate are told after planning and with every",
+        "Voxel sizes are exact up to 1.5 mm (to 0.0001 mm, as in every mode), and up to 20 mm no",
+        "no more than 0.0005 mm off. Lengths are exact where all cases share such a voxel size",
+    ):
+        assert sentence in plain(text)
+    assert max(map(len, text.splitlines())) <= 96
+    assert explain(site(MRI), site(MRI), "secure-sum", 5).startswith(secure_sum_in_words())
 
 
 def test_an_mri_fingerprint_says_that_it_holds_no_intensity() -> None:

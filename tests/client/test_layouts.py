@@ -193,10 +193,12 @@ def test_every_missing_file_of_every_case_is_listed_at_once(tmp_path):
             "c: DATA/c: expected one image for channel flair (*_flair.nii.gz or *-t2f.nii.gz), "
             "found no such file"
         ),
-        "d: DATA/d: expected one image for channel t1 (*_t1.nii.gz or *-t1n.nii.gz); "
-        "one image for channel t1ce (*_t1ce.nii.gz or *-t1c.nii.gz); "
-        "one image for channel t2 (*_t2.nii.gz or *-t2w.nii.gz); "
-        "one image for channel flair (*_flair.nii.gz or *-t2f.nii.gz), found none",
+        (
+            "d: DATA/d: expected one image for channel t1 (*_t1.nii.gz or *-t1n.nii.gz); "
+            "one image for channel t1ce (*_t1ce.nii.gz or *-t1c.nii.gz); "
+            "one image for channel t2 (*_t2.nii.gz or *-t2w.nii.gz); "
+            "one image for channel flair (*_flair.nii.gz or *-t2f.nii.gz), found none"
+        ),
     ]
 
 

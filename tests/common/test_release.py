@@ -50,6 +50,13 @@ def test_an_exact_release_is_what_was_measured() -> None:
     assert released(heads(40, 90), "exact", 5) == heads(40, 90)
 
 
+def test_one_site_alone_cannot_release_a_secure_sum() -> None:
+    with pytest.raises(
+        PolicyError, match=r"a file cannot be masked alone; .* nothing was released"
+    ):
+        released(heads(40, 90), "secure-sum", 5)
+
+
 def test_every_bin_of_a_coarse_release_holds_enough_cases() -> None:
     found = released(heads(40, 41, 44, 60, 60, 60, 97), "coarse", 3)
     assert found.shapes_voxels == ({41: 3, 60: 4}, {10: 7}, {10: 7})

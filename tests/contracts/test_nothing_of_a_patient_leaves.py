@@ -10,6 +10,8 @@ import pytest
 from flwr.app import Message
 
 from client.app import app
+from client.site import SiteConfig
+from common.codec import read_toml, write_toml
 from common.errors import FederationError
 from common.messages import MeasureTask
 from common.task import load_task
@@ -105,6 +107,22 @@ def test_an_error_about_a_patients_file_is_sent_as_a_code_only(named_study, tmp_
     assert [text for text in grid.heard if PATIENT.encode() in text] == []
     log = (home / "alpha" / "state" / "site.log").read_text()
     assert PATIENT in log  # the hospital itself must be told which file it is
+
+
+def test_a_refused_secure_sum_is_a_code_only(named_study, tmp_path: Path):
+    home = tmp_path / f"state_{PATIENT}"
+    for path in named_study.write_sites(home).values():
+        site = read_toml(SiteConfig, path)
+        write_toml(path, replace(site, policy=replace(site.policy, fingerprint="secure-sum")))
+    files = [home / site / "site.toml" for site in named_study.sites]
+    grid = Eavesdropper(app, {n: {"site": str(path)} for n, path in enumerate(files, start=1)})
+    folder = RunFolder(tmp_path / "run")
+    log = EventLog(folder.events)
+    with pytest.raises(FederationError, match="alpha: policy") as stopped:
+        run(named_study.config, load_task("brats-2021"), FlowerSites(grid), folder, log, device="")
+    assert len(grid.heard) == 2 + 1  # two describe themselves, the training one refuses
+    assert [text for text in grid.heard if PATIENT.encode() in text] == []
+    assert PATIENT not in str(stopped.value)
 
 
 def test_a_run_whose_sites_all_fail_does_not_look_finished(named_study, tmp_path: Path):

@@ -52,8 +52,7 @@ momentum = 0.9
 weight_decay = 0
 poly_power = 0.9
 gradient_clip_norm = 12
-mirror = false
-intensity = false
+augmentation = { preset = "none" }
 validation_fraction = 0
 [evaluation]
 hd95 = "pooled"

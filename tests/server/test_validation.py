@@ -371,8 +371,7 @@ def experiment(
             "weight_decay": 0,
             "poly_power": 0.9,
             "gradient_clip_norm": 12,
-            "mirror": False,
-            "intensity": False,
+            "augmentation": {"preset": "none"},
             "validation_fraction": 0,
         },
         "evaluation": {
