@@ -3,28 +3,55 @@
 Source: nnU-Net (arXiv 1904.08128v2), supplement "data augmentation" and "patch sampling".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import Final
+from math import prod
+from threading import Lock
+from typing import Final, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from client.augmentation import Drawn, Frame, draw, matrix_of, moves
 from client.cache import CacheEntry, Slices3
+from client.cascade_input import cascade_channels
+from client.spatial import deformation, positions, reach, resample, resample_labels
+from client.transforms import NormalNoise, change_intensities, normal_noise
+from common.augmentation import Preset
 from common.axes import Shape
 
-FOREGROUND_FRACTION: Final = 0.33  # of a batch is forced onto foreground; nnU-Net 1.7.1
-MIRROR_PROBABILITY: Final = 0.5  # per axis and sample; nnU-Net 1.7.1, default trainer
-NOISE_PROBABILITY: Final = 0.1  # per sample; same source
-NOISE_VARIANCE: Final = (0.0, 0.1)  # nnU-Net, supplement D
-BRIGHTNESS_PROBABILITY: Final = 0.15  # per sample; nnU-Net 1.7.1, default trainer
-BRIGHTNESS_FACTOR: Final = (0.75, 1.25)  # drawn per channel; same source
-GAMMA_PROBABILITY: Final = 0.3  # per sample; same source
-GAMMA: Final = (0.7, 1.5)  # drawn per channel; same source
-RANGE_FLOOR: Final = 1e-7  # keeps a constant channel from dividing by zero; same source
-
 Starts = tuple[int, int, int]
-Volume = NDArray[np.float32]
+T = TypeVar("T")
+N = TypeVar("N", bound=np.generic)
+
+_READING: Final = Lock()  # blosc2 does not promise that two threads may read one array at once
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a batch is made."""
+
+    patch_size: tuple[int, ...]
+    """Voxels along the network's axes: three, or two for slices across the first axis."""
+    batch_size: int
+    preset: Preset
+    foreground_fraction: float
+    """Share of the batch that is forced onto foreground; above 0, at least one sample is."""
+    in_plane: bool = False
+    """Whether a volume is too flat to be turned, scaled or made coarser out of its planes."""
+    masked: tuple[bool, ...] = ()
+    """Which channels a masked z-score left 0 outside the brain; empty for none."""
+    cascade_labels: tuple[int, ...] = ()
+    """Values of the first stage's labels that become further channels; empty for none."""
+
+    @property
+    def volume(self) -> Shape:
+        """Size of the patch within the case; a slice is one voxel thick."""
+        a, b, c = (1, *self.patch_size)[-3:]
+        return a, b, c
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,95 +64,66 @@ class Batch:
     """Axes (batch, network axes)."""
 
 
-@dataclass(frozen=True, eq=False)
-class Augmentation:
-    """What happens to each sample of a batch; neutral values leave it as it is."""
-
-    mirrored: NDArray[np.bool_]
-    """Axes (batch, network axis)."""
-    noise_std: NDArray[np.float32]
-    """Axes (batch); 0 is neutral."""
-    noise_seed: int
-    brightness: NDArray[np.float32]
-    """Factors, axes (batch, channel); 1 is neutral."""
-    gamma: NDArray[np.float32]
-    """Exponents, axes (batch, channel); 1 is neutral."""
-
-
 def sample_batch(
-    entries: Sequence[CacheEntry], patch_size: Shape, batch_size: int, rng: np.random.Generator
-) -> Batch:
-    """Draw patches from random cases, with replacement.
+    entries: Sequence[CacheEntry],
+    recipe: Recipe,
+    rng: np.random.Generator,
+    device: torch.device | None = None,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+) -> tuple[Tensor, Tensor]:
+    """Draw patches from random cases, with replacement, and vary them.
 
     The last third of the batch (at least one; in a batch of one, one draw in three) is centred
     on a voxel of a foreground class, drawn uniformly among the classes of the case; the others
-    lie anywhere. A case without foreground gives a patch from anywhere.
+    lie anywhere. A case without foreground gives a patch from anywhere. Where a case is smaller
+    than the patch it lies in its middle, with 0 around.
 
     Args:
         entries: at least one prepared, labelled case; all with the same channels.
-        patch_size: voxels along the network's axes.
-        batch_size: at least 1.
+        recipe: how.
         rng: decides everything.
+        device: where patches are varied and returned; the CPU if None.
+        stopped: asked before every sample; if true, the batch is given up.
 
     Returns:
-        Patches; where a case is smaller than the patch it lies in its middle, with 0 around.
+        Images, axes (batch, channel, network axes), and labels, axes (batch, network axes).
+
+    Raises:
+        CancelledError: when given up.
+        DataError: for a case that cannot be read.
     """
-    chosen = [entries[index] for index in rng.integers(len(entries), size=batch_size)]
-    forced = forced_onto_foreground(batch_size, rng)
-    images = np.zeros((batch_size, chosen[0].meta.channels, *patch_size), np.float32)
-    labels = np.zeros((batch_size, *patch_size), np.uint8)
-    for sample, entry in enumerate(chosen):
-        starts = _draw_starts(entry, patch_size, rng, onto_foreground=forced[sample])
-        source, target = overlap(entry.shape, starts, patch_size)
-        images[(sample, slice(None), *target)] = entry.image(source)
-        labels[(sample, *target)] = entry.labels(source)
-    return Batch(images, labels)
+    chosen = [entries[index] for index in rng.integers(len(entries), size=recipe.batch_size)]
+    forced = forced_onto_foreground(recipe.batch_size, recipe.foreground_fraction, rng)
+    starts = [
+        _draw_starts(entry, recipe.volume, rng, onto_foreground=force)
+        for entry, force in zip(chosen, forced, strict=True)
+    ]
+    n, n_channels, size = recipe.batch_size, chosen[0].meta.channels, recipe.patch_size
+    frame = Frame(n, n_channels, size, recipe.in_plane, recipe.cascade_labels)
+    drawn = draw(recipe.preset, frame, rng)
+    where = device or torch.device("cpu")
+    noise = normal_noise(drawn.noise_seed, where)
+    images = _empty((n, n_channels + len(recipe.cascade_labels), *size), torch.float32, where)
+    labels = _empty((n, *size), torch.uint8, where)
+    for sample, (entry, start) in enumerate(zip(chosen, starts, strict=True)):
+        if stopped():
+            raise CancelledError
+        seen, marked = _see(entry, start, recipe, drawn, sample, noise, where)
+        _put(images[sample], seen, drawn.mirrored[sample])
+        _put(labels[sample], marked, drawn.mirrored[sample])
+    return images, labels
 
 
-def augment(batch: Batch, rng: np.random.Generator, *, mirror: bool, intensity: bool) -> Batch:
-    """Return the batch with mirrored samples and varied intensities; the input is unchanged."""
-    n_samples, n_channels = batch.images.shape[:2]
-    drawn = draw_augmentation(n_samples, n_channels, rng, mirror=mirror, intensity=intensity)
-    return apply_augmentation(batch, drawn)
-
-
-def draw_augmentation(
-    n_samples: int, n_channels: int, rng: np.random.Generator, *, mirror: bool, intensity: bool
-) -> Augmentation:
-    """Draw what happens to each sample, by the probabilities and ranges at the top of this file."""
-    each, per_channel = (n_samples,), (n_samples, n_channels)
-    mirrored = rng.random((n_samples, 3)) < MIRROR_PROBABILITY * mirror
-    noise_std = np.sqrt(rng.uniform(*NOISE_VARIANCE, each))
-    brightness = rng.uniform(*BRIGHTNESS_FACTOR, per_channel)
-    gamma = rng.uniform(*GAMMA, per_channel)
-    return Augmentation(
-        mirrored=mirrored,
-        noise_std=_sometimes(noise_std, 0, NOISE_PROBABILITY * intensity, rng),
-        noise_seed=int(rng.integers(2**32)),
-        brightness=_sometimes(brightness, 1, BRIGHTNESS_PROBABILITY * intensity, rng),
-        gamma=_sometimes(gamma, 1, GAMMA_PROBABILITY * intensity, rng),
-    )
-
-
-def apply_augmentation(batch: Batch, drawn: Augmentation) -> Batch:
-    """Return the batch with what was drawn done to it; same input, same output."""
-    rng = np.random.default_rng(drawn.noise_seed)
-    images, labels = np.empty_like(batch.images), np.empty_like(batch.labels)
-    for sample, flips in enumerate(drawn.mirrored):
-        mirrored = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
-        labels[sample] = batch.labels[sample][mirrored]
-        for channel, volume in enumerate(batch.images[sample]):
-            noisy = _noisy(volume, drawn.noise_std[sample], rng)
-            bright = noisy * drawn.brightness[sample, channel]
-            images[sample, channel] = _gamma(bright, drawn.gamma[sample, channel])[mirrored]
-    return Batch(images, labels)
-
-
-def forced_onto_foreground(batch_size: int, rng: np.random.Generator) -> list[bool]:
+def forced_onto_foreground(
+    batch_size: int, fraction: float, rng: np.random.Generator
+) -> list[bool]:
     """Return for every sample of a batch whether its patch must hold foreground."""
     if batch_size == 1:
-        return [bool(rng.random() < 1 / 3)]
-    first = min(round(batch_size * (1 - FOREGROUND_FRACTION)), batch_size - 1)
+        return [bool(rng.random() < fraction)]
+    first = round(batch_size * (1 - fraction))
+    if fraction > 0:
+        first = min(first, batch_size - 1)
     return [sample >= first for sample in range(batch_size)]
 
 
@@ -160,32 +158,110 @@ def _draw_starts(
     return a, b, c
 
 
-def _sometimes(
-    values: NDArray[np.float64], neutral: float, probability: float, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Keep the drawn values of the samples (first axis) that are chosen; the rest is neutral."""
-    chosen = rng.random((len(values), *(1,) * (values.ndim - 1))) < probability
-    return np.where(chosen, values, neutral).astype(np.float32)
+def _see(
+    entry: CacheEntry,
+    starts: Starts,
+    recipe: Recipe,
+    drawn: Drawn,
+    sample: int,
+    noise: NormalNoise,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Return one sample's images and labels as drawn, not yet mirrored."""
+    if moves(drawn, sample):
+        images, maps = _moved(entry, starts, recipe, drawn, sample, noise, device)
+    else:
+        images, maps = _read(entry, starts, recipe.volume, recipe, device)
+    if len(recipe.patch_size) == 2:
+        images, maps = images[:, 0], maps[:, 0]
+    change_intensities(images, drawn, sample, recipe.preset, noise, recipe.masked)
+    if recipe.cascade_labels:
+        coarse = cascade_channels(maps[1], recipe.cascade_labels, drawn.cascade, sample)
+        images = torch.cat([images, coarse])
+    return images, maps[0]
 
 
-def _noisy(volume: Volume, std: np.float32, rng: np.random.Generator) -> Volume:
-    if std == 0:
-        return volume
-    noise: Volume = rng.standard_normal(volume.shape, np.float32) * std
-    return volume + noise
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return memory for a batch; numpy asks the system for huge pages, torch does not."""
+    if device.type == "cpu":
+        block = torch.from_numpy(np.empty(prod(shape) * dtype.itemsize, np.uint8))
+        return block.view(dtype).view(shape)
+    return torch.empty(shape, dtype=dtype, device=device)
 
 
-def _gamma(volume: Volume, exponent: np.float32) -> Volume:
-    """Bend the intensities within their range, then give mean and deviation back."""
-    if exponent == 1:
-        return volume
-    low, span = volume.min(), np.ptp(volume) + np.float32(RANGE_FLOOR)
-    bent = ((volume - low) / span) ** exponent
-    standardised = (bent - bent.mean()) / (bent.std() + np.float32(RANGE_FLOOR))
-    restored: Volume = standardised * volume.std() + volume.mean()
-    return restored
+def _put(target: Tensor, seen: Tensor, mirrored: NDArray[np.bool_]) -> None:
+    """Copy a sample to its place, mirrored along its last axes."""
+    first = seen.ndim - len(mirrored)
+    axes = [first + axis for axis in np.flatnonzero(mirrored).tolist()]
+    if target.device.type == "cpu":  # numpy mirrors while it copies
+        target.numpy()[...] = np.flip(seen.numpy(), tuple(axes))
+    else:
+        target.copy_(seen.flip(axes))
 
 
-def _three(slices: tuple[slice, ...]) -> Slices3:
-    a, b, c = slices
+def _moved(
+    entry: CacheEntry,
+    starts: Starts,
+    recipe: Recipe,
+    drawn: Drawn,
+    sample: int,
+    noise: NormalNoise,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Return images and label maps of a patch that is turned, scaled or deformed."""
+    n_axes = 2 if recipe.in_plane else len(recipe.patch_size)  # those that are resampled
+    size, kept = recipe.volume[-n_axes:], recipe.volume[:-n_axes]
+    matrix = matrix_of(drawn, sample)[-n_axes:, -n_axes:]
+    width, *fractions = drawn.elastic[sample].tolist()
+    magnitudes = [f * n for f, n in zip(fractions[-n_axes:], size, strict=True)]
+    box = [
+        (max(start + first, 0), min(start + last, n))  # beyond the case there is nothing to read
+        for start, n, (first, last) in zip(
+            starts[-n_axes:], entry.shape[-n_axes:], reach(size, matrix, magnitudes), strict=True
+        )
+    ]
+    begins = (*starts[:-n_axes], *(first for first, _ in box))
+    sizes = (*kept, *(last - first for first, last in box))
+    images, maps = _read(entry, _three(begins), _three(sizes), recipe, device)
+    summands = deformation(size, width, magnitudes, noise) if any(magnitudes) else []
+    origin = [first - start for (first, _), start in zip(box, starts[-n_axes:], strict=True)]
+    places = positions(size, matrix, origin, summands, device)
+    planes = images.reshape(-1, *images.shape[-n_axes:])
+    seen = resample(planes, places).reshape(len(images), *recipe.volume)
+    labels = resample_labels(maps.reshape(-1, *maps.shape[-n_axes:]), places)
+    return seen, labels.reshape(len(maps), *recipe.volume)
+
+
+def _read(
+    entry: CacheEntry, starts: Starts, size: Shape, recipe: Recipe, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return images and label maps (the reference, then the first stage's) of a region.
+
+    Outside the case both are 0. All of it is new memory, which may be changed in place.
+    """
+    source, target = overlap(entry.shape, starts, size)
+    with _READING:
+        image, regions = entry.image(source), [entry.labels(source)]
+        if recipe.cascade_labels:
+            regions.append(entry.previous(source))
+    maps = torch.from_numpy(_padded(np.stack(regions), target, size))
+    if entry.in_memory and image.shape[1:] == size:
+        image = image.copy()
+    images = torch.from_numpy(_padded(image, target, size))
+    if device.type == "cuda":  # copied to the device beside other work
+        images, maps = images.pin_memory(), maps.pin_memory()
+    return images.to(device, non_blocking=True), maps.to(device, non_blocking=True)
+
+
+def _padded(region: NDArray[N], target: Slices3, size: Shape) -> NDArray[N]:
+    """Return a region (first axis: channels) with zeros around it; itself if it is whole."""
+    if region.shape[1:] == size:
+        return region
+    padded = np.zeros((len(region), *size), region.dtype)
+    padded[(slice(None), *target)] = region
+    return padded
+
+
+def _three(values: Sequence[T]) -> tuple[T, T, T]:
+    a, b, c = values
     return a, b, c

@@ -4,23 +4,45 @@ There is no default for a scientific choice: the file says it. What follows from
 batch, spacing) is not configuration; it lives in the plan.
 """
 
+import math
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import StringConstraints, model_validator
 
+from common.augmentation import Augmentation
 from common.codec import record
 from common.errors import ConfigError
+from common.losses import NNUNET_LOSS, Loss
 from common.plan import Configuration3dName, TrainedRules
 from common.preparation import Preparation
+from common.schedules import Schedule
 from common.task import Task
 
 MethodName = Literal["fedavg", "fedprox", "local-only"]
 Norm = Literal["instance", "batch", "group"]
 BatchNormSharing = Literal["local-statistics", "local", "shared"]
 Output = Literal["labels", "regions"]
+ArchitectureName = Literal[
+    "unet",
+    "resunet",
+    "preact-resunet",
+    "resenc-unet",
+    "unet2d",
+    "resunet2d",
+    "denseunet2d",
+    "swin-unetr",
+    "segresnet",
+    "segresnet-vae",
+    "attention-unet",
+    "unetr",
+    "unet++",
+    "vnet",
+]
+"""Builders stand in `common.networks.table`."""
 SiteName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 """Names become parts of file names."""
+OptimizerName = Literal["sgd", "adam", "adamw"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -31,18 +53,34 @@ class Federation:
     seed: Annotated[int, Ge(0), Lt(2**32)]
     methods: Annotated[tuple[MethodName, ...], MinLen(1)]
     rounds: Annotated[int, Ge(1)]
-    local_steps: Annotated[int, Ge(1)]
-    """Optimisation steps of every site in every round."""
     held_out: tuple[SiteName, ...]
     """Sites that never train; the final models are tested and ranked there."""
     min_sites: Annotated[int, Ge(1)]
     """Fewest training sites whose updates must arrive for a round to count."""
+    local_steps: Annotated[int, Ge(1)] | None = None
+    """Optimisation steps of every site in every round; this or `local_epochs`."""
+    local_epochs: Annotated[float, Gt(0)] | None = None
+    """Epochs of every site in every round: one draws as many patches as the site has cases for
+    training, so that larger sites take more steps."""
     proximal_mu: Annotated[float, Gt(0)] | None = None
     """FedProx: weight of the proximal term (Li et al. 2020); required if it is a method."""
     round_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
     """A site that has not answered by then is left out of the round."""
     join_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
     """How long the coordinator waits for the sites to connect."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Federation":
+        if (self.local_steps is None) == (self.local_epochs is None):
+            found = "neither" if self.local_steps is None else "both"
+            raise ValueError(f"expected exactly one of local_steps and local_epochs, found {found}")
+        return self
+
+    def steps_per_round(self, n_cases: int, batch_size: int) -> int:
+        """Return the optimisation steps of a site with so many training cases, at least 1."""
+        if self.local_epochs is None:
+            return self.local_steps or 1
+        return max(1, math.ceil(self.local_epochs * n_cases / batch_size))
 
 
 @record
@@ -58,6 +96,8 @@ class Model:
     base_features: Annotated[int, Ge(4), Le(64)]
     """Channels of the first stage; 32 in the published plans."""
     deep_supervision: bool
+    """Whether coarser decoder stages are supervised too; not every architecture has them."""
+    architecture: ArchitectureName = "unet"
 
 
 @record
@@ -78,22 +118,28 @@ class Planning:
 class Training:
     """How a site trains."""
 
-    optimizer: Literal["sgd", "adamw"]
+    optimizer: OptimizerName
     """SGD is with Nesterov momentum."""
     learning_rate: Annotated[float, Gt(0)]
     momentum: Annotated[float, Ge(0), Lt(1)]
-    """Nesterov momentum of SGD; the first beta of AdamW."""
+    """Nesterov momentum of SGD; the first beta of Adam and AdamW."""
     weight_decay: Annotated[float, Ge(0)]
-    poly_power: Annotated[float, Ge(0)]
-    """Learning rate falls as (1 - step / all steps of all rounds) ** power."""
+    schedule: Schedule
+    """How the learning rate runs over the steps of all rounds."""
     gradient_clip_norm: Annotated[float, Gt(0)]
-    mirror: bool
-    """Augment by mirroring along every axis."""
-    intensity: bool
-    """Augment brightness, noise and gamma."""
+    augmentation: Augmentation
     validation_fraction: Annotated[float, Ge(0), Lt(1)]
     """Share of a training site's cases that it keeps for validation (at least one, if > 0)."""
+    loss: Loss = NNUNET_LOSS
+    """Terms that are summed; nnU-Net's, unless the file names others."""
+    optimizer_state: Literal["reset", "kept"] = "reset"
+    """Whether momentum starts afresh in every round, as the weights are no longer the site's own
+    after an aggregation, or goes on from the site's last round; it never leaves the site."""
     precision: Precision = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether the network is compiled; "auto" does so where it saves more time than it takes."""
+    checkpoint_every_steps: Annotated[int, Ge(0)] = 100
+    """How often a site keeps what it needs to go on inside a round; 0 for never."""
 
 
 @record
@@ -170,13 +216,22 @@ class RunConfig:
         """Demand that the task can do what the configuration asks for.
 
         Raises:
-            ConfigError: for a region output of a task that cannot turn regions into labels.
+            ConfigError: for a region output of a task that cannot turn regions into labels, or
+                class weights that are not one per output.
         """
         if self.model.output == "regions" and task.region_labels is None:
             raise ConfigError(
                 f"model.output: 'regions' needs region_labels in task {task.name}, found none; "
                 "expected 'labels'"
             )
+        by_label = self.model.output == "labels"
+        n_outputs = len(task.foreground_labels) + 1 if by_label else len(task.regions)
+        for term in self.training.loss:
+            if term.class_weights is not None and len(term.class_weights) != n_outputs:
+                raise ConfigError(
+                    f"training.loss: {term.term}: class_weights: expected {n_outputs} (background "
+                    f"and labels, or regions), found {len(term.class_weights)}"
+                )
 
     def _lacks_affine_parameters(self) -> bool:
         local = self.model.norm == "batch" and self.model.batch_norm == "local"

@@ -11,8 +11,10 @@ from hypothesis import settings
 
 import consilium
 from client.site import SiteConfig
+from common.augmentation import Augmentation
 from common.codec import write_toml
 from common.config import Evaluation, Federation, Model, Planning, RunConfig, Training
+from common.schedules import Poly
 from common.task import load_task
 from simulation.phantoms import PhantomSite, PhantomStudy, partition_of, write_study
 from simulation.simulate import OPEN_POLICY
@@ -108,10 +110,9 @@ def tiny_config(**federation: object) -> RunConfig:
             learning_rate=0.003,
             momentum=0.9,
             weight_decay=0.01,
-            poly_power=0.9,
+            schedule=Poly(power=0.9),
             gradient_clip_norm=12.0,
-            mirror=True,
-            intensity=True,
+            augmentation=Augmentation(preset="light"),
             validation_fraction=0.3,
         ),
         evaluation=Evaluation(

@@ -2,14 +2,20 @@
 
 import threading
 import time
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from client.cache import CacheEntry, prepare_dataset
+from client.cache import CacheEntry
 from client.loader import batches
 from client.nifti import grid_of, write_image, write_labels
+from client.patches import Batch, Recipe, sample_batch
+from client.prepare_cases import prepare_dataset
+from common.augmentation import PRESETS
 from common.case import Case
 from common.errors import DataError
 from common.plan import Configuration, Normalization, Plan, PlannedFor, sealed
@@ -63,61 +69,138 @@ def rng_of_step(step: int) -> np.random.Generator:
     return step_rng(1, "a", 0, step, "patches")
 
 
-def images(entries: tuple[CacheEntry, ...], first: int, n: int) -> list[np.ndarray]:
-    loader = batches(entries, (4, 4, 4), 2, first, n, rng_of_step, mirror=True, intensity=True)
-    return [batch.images for batch in loader]
+def loader(
+    entries: tuple[CacheEntry, ...],
+    first: int,
+    n: int,
+    rngs: Callable[[int], np.random.Generator] = rng_of_step,
+    workers: int = 1,
+) -> Generator[Batch]:
+    recipe = Recipe((4, 4, 4), 2, PRESETS["nnunet"], 0.33)
+    made = batches(entries, recipe, first, n, rngs, workers=workers)
+    assert isinstance(made, Generator)
+    return made
+
+
+def bytes_of(made: Iterable[Batch]) -> list[tuple[bytes, bytes]]:
+    return [(batch.images.tobytes(), batch.labels.tobytes()) for batch in made]
 
 
 def background_threads() -> int:
     return sum(thread.name.startswith("batches") for thread in threading.enumerate())
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def test_a_resumed_round_goes_on_with_the_same_batches(entries: tuple[CacheEntry, ...]) -> None:
-    whole, resumed = images(entries, 0, 7), images(entries, 3, 4)
+    whole, resumed = bytes_of(loader(entries, 0, 7)), bytes_of(loader(entries, 3, 4))
     assert len(whole) == 7
-    np.testing.assert_array_equal(whole[3:], resumed)
-    assert len({batch.tobytes() for batch in whole}) == 7
+    assert whole[3:] == resumed
+    assert len(set(whole)) == 7
     assert background_threads() == 0
 
 
-def test_no_steps_give_no_batches(entries: tuple[CacheEntry, ...]) -> None:
-    assert images(entries, 0, 0) == []
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_the_batches_are_the_same_whoever_makes_them(
+    entries: tuple[CacheEntry, ...], workers: int
+) -> None:
+    alone = bytes_of(loader(entries, 0, 12, workers=0))
+    assert bytes_of(loader(entries, 0, 12, workers=workers)) == alone
 
 
-def test_two_batches_are_prepared_ahead_and_no_more(entries: tuple[CacheEntry, ...]) -> None:
+def test_the_order_is_kept_when_a_later_batch_is_ready_first(
+    entries: tuple[CacheEntry, ...],
+) -> None:
+    def uneven(step: int) -> np.random.Generator:
+        time.sleep(0.03 * (step % 2 == 0))
+        return rng_of_step(step)
+
+    in_order = bytes_of(loader(entries, 0, 6, workers=0))
+    assert bytes_of(loader(entries, 0, 6, uneven, workers=2)) == in_order
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_no_steps_give_no_batches(entries: tuple[CacheEntry, ...], workers: int) -> None:
+    assert list(loader(entries, 0, 0, workers=workers)) == []
+
+
+@pytest.mark.parametrize(("workers", "ahead"), [(0, 0), (1, 2), (2, 3)])
+def test_a_few_batches_are_prepared_ahead_and_no_more(
+    entries: tuple[CacheEntry, ...], workers: int, ahead: int
+) -> None:
     started: list[int] = []
 
     def watched(step: int) -> np.random.Generator:
         started.append(step)
         return rng_of_step(step)
 
-    loader = batches(entries, (4, 4, 4), 2, 0, 100, watched, mirror=False, intensity=False)
-    next(loader)
-    deadline = time.monotonic() + 5
-    while len(started) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    made = loader(entries, 0, 100, watched, workers)
+    next(made)
+    until(lambda: len(started) > ahead)
     time.sleep(0.05)
-    assert started == [0, 1, 2]
-    loader.close()
+    assert sorted(started) == list(range(ahead + 1))
+    made.close()
 
 
-def test_the_thread_ends_when_the_consumer_stops_early(entries: tuple[CacheEntry, ...]) -> None:
-    loader = batches(entries, (4, 4, 4), 2, 0, 100, rng_of_step, mirror=False, intensity=False)
-    next(loader)
-    assert background_threads() == 1
-    loader.close()
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_threads_end_when_the_consumer_stops_early(
+    entries: tuple[CacheEntry, ...], workers: int
+) -> None:
+    made = loader(entries, 0, 100, workers=workers)
+    next(made)
+    assert background_threads() == workers
+    made.close()
     assert background_threads() == 0
 
 
-def test_a_fault_in_the_background_reaches_the_consumer(entries: tuple[CacheEntry, ...]) -> None:
+def test_a_batch_that_nobody_waits_for_is_given_up(entries: tuple[CacheEntry, ...]) -> None:
+    stopped = iter([False, True])
+    with pytest.raises(CancelledError):
+        sample_batch(
+            entries,
+            Recipe((4, 4, 4), 3, PRESETS["none"], 0.33),
+            rng_of_step(0),
+            stopped=lambda: next(stopped),
+        )
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_fault_in_the_background_reaches_the_consumer(
+    entries: tuple[CacheEntry, ...], workers: int
+) -> None:
     def faulty(step: int) -> np.random.Generator:
         if step == 2:
             raise DataError("case 2: damaged")
         return rng_of_step(step)
 
-    loader = batches(entries, (4, 4, 4), 2, 0, 5, faulty, mirror=False, intensity=False)
-    next(loader)
-    next(loader)
+    made = loader(entries, 0, 5, faulty, workers)
+    next(made)
+    next(made)
     with pytest.raises(DataError, match="case 2: damaged"):
-        next(loader)
+        next(made)
     assert background_threads() == 0
+
+
+def test_workers_compute_with_one_thread_and_leave_the_networks_threads_alone(
+    entries: tuple[CacheEntry, ...],
+) -> None:
+    seen: list[int] = []
+
+    def watched(step: int) -> np.random.Generator:
+        seen.append(torch.get_num_threads())
+        return rng_of_step(step)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        for _ in loader(entries, 0, 4, watched, workers=2):
+            assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1] * 4

@@ -40,10 +40,9 @@ optimizer = "sgd"
 learning_rate = 0.01
 momentum = 0.99
 weight_decay = 3e-5
-poly_power = 0.9
+schedule = { name = "poly", power = 0.9 }
 gradient_clip_norm = 12.0
-mirror = true
-intensity = true
+augmentation = { preset = "light" }
 validation_fraction = 0.2
 
 [evaluation]
@@ -104,7 +103,6 @@ def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
         ("training__momentum", 1, "less than 1, found 1"),
         ("training__validation_fraction", 1, "less than 1, found 1"),
         ("training__gradient_clip_norm", 0, "greater than 0, found 0"),
-        ("training__mirror", 1, "a valid boolean, found 1"),
         ("federation__seed", -1, "greater than or equal to 0, found -1"),
         ("federation__rounds", 0, "greater than or equal to 1, found 0"),
         ("federation__rounds", 3.5, "a valid integer, found 3.5"),
@@ -137,6 +135,7 @@ def test_no_section_may_be_missing(section: str) -> None:
 def test_no_scientific_choice_has_a_default() -> None:
     optional = {
         "federation__proximal_mu",  # required as soon as FedProx is a method
+        "federation__local_steps",  # or local_epochs; one of them is required
     }
     table = plain()
     keys = [f"{s}__{key}" for s, v in table.items() if isinstance(v, dict) for key in v]
@@ -221,3 +220,32 @@ def test_a_mistake_in_a_partition_is_named(simulation: dict[str, object], line: 
 def test_a_held_out_site_is_listed_once() -> None:
     (line,) = faults(federation__held_out=["site-5", "site-5"])
     assert line == "run.toml: federation.held_out: expected every site once"
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "line"),
+    [
+        ({}, "training.augmentation.preset: missing"),
+        (
+            {"preset": "light", "mirror": 1},
+            "training.augmentation.mirror: expected a valid boolean, found 1",
+        ),
+        (
+            {"preset": "light", "channel_dropout": 1},
+            "training.augmentation.channel_dropout: expected less than 1, found 1",
+        ),
+        (
+            {"preset": "light", "miror": True},
+            "training.augmentation.miror: unknown key; did you mean 'mirror'?",
+        ),
+        (
+            {"preset": "nnUNet"},
+            (
+                "training.augmentation.preset: expected 'none', 'mirror', 'light', 'nnunet', "
+                "'nnunet-v2', 'brats2020', 'brats2020-star' or 'ibsr18', found 'nnUNet'"
+            ),
+        ),
+    ],
+)
+def test_a_mistake_in_the_augmentation_is_named(augmentation: dict[str, object], line: str) -> None:
+    assert faults(training__augmentation=augmentation) == [f"run.toml: {line}"]
