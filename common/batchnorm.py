@@ -2,7 +2,8 @@
 
 Sources: Andreux et al. 2020 (SiloBN: running statistics stay, scale and shift are averaged);
 Li et al. 2021 (FedBN: all batch-norm tensors stay). The choice follows the module's type, never
-a tensor's name. The batch counter always stays: it is no quantity that can be averaged.
+a tensor's name. Integers always stay: batch counters and tables of indices are no quantities that
+can be averaged, and every site builds the same tables.
 """
 
 from torch import nn
@@ -10,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from common.config import BatchNormSharing
 
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+STATISTICS = ("running_mean", "running_var")
 AFFINE = ("weight", "bias")
 
 
@@ -19,14 +20,16 @@ def local_names(network: nn.Module, sharing: BatchNormSharing) -> frozenset[str]
     kept = {
         "local-statistics": STATISTICS,
         "local": STATISTICS + AFFINE,
-        "shared": ("num_batches_tracked",),
+        "shared": (),
     }[sharing]
-    return frozenset(
-        f"{name}.{tensor}"
+    of_norms = {
+        f"{name}.{tensor}" if name else tensor
         for name, module in network.named_modules()
         if isinstance(module, _BatchNorm)
         for tensor in kept
-    )
+    }
+    state = network.state_dict().items()
+    return frozenset(of_norms | {name for name, tensor in state if not tensor.is_floating_point()})
 
 
 def has_batch_norm(network: nn.Module) -> bool:

@@ -1,112 +1,76 @@
-"""The plain U-Net of nnU-Net, built from a plan's configuration.
-
-Source: Isensee et al. 2021, and the published architecture constants: two convolutions per
-stage, strided convolutions down, transposed convolutions up, leaky ReLU of slope 0.01, a 1x1x1
-head on every decoder stage, He initialisation.
-"""
+"""The network of a run: built from task, plan and configuration, and its weights in and out."""
 
 import math
 from collections.abc import Collection
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from common.axes import Weights
-from common.config import Model, Norm
+from common.config import Model
 from common.errors import MessageError
-from common.plan import Axis3, Configuration
+from common.networks.blueprint import Blueprint
+from common.networks.layers import InstanceNorm
+from common.networks.table import build
+from common.networks.unet import LEAKY_SLOPE, UNet
+from common.plan import AnyConfiguration
 from common.task import Task
 
-LEAKY_SLOPE = 0.01  # nnU-Net
-NORM_EPSILON = 1e-5  # nnU-Net
-GROUPS = 8  # group norm: divides every published feature count
+__all__ = [
+    "UNet",
+    "build_network",
+    "extra_loss",
+    "initial_weights",
+    "load_all_weights",
+    "load_weights",
+    "n_outputs",
+    "weights_of",
+]
+
+TABLE_DEVIATION = 0.02  # linear layers and learnt tables of transformers; Dosovitskiy et al. 2021
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+NORMS = (InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d, nn.BatchNorm3d)
+KEPT = (*NORMS, nn.PReLU)  # what torch, or the architecture, starts with the same everywhere
 
 
-class ConvBlock(nn.Sequential):
-    """Two times convolution, norm, leaky ReLU; the first convolution may be strided."""
+def build_network(
+    task: Task, configuration: AnyConfiguration, model: Model, *, n_extra_inputs: int = 0
+) -> nn.Module:
+    """Build the network of a task; its weights are not initialised for training yet.
 
-    def __init__(self, n_in: int, n_out: int, kernel: Axis3, stride: Axis3, norm: Norm) -> None:
-        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-        super().__init__(
-            nn.Conv3d(n_in, n_out, kernel, stride, padding),
-            norm_layer(norm, n_out),
-            nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
-            nn.Conv3d(n_out, n_out, kernel, 1, padding),
-            norm_layer(norm, n_out),
-            nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
-        )
+    Args:
+        task: gives channels and outputs.
+        configuration: of the plan, of two or three axes.
+        model: names the architecture and its options.
+        n_extra_inputs: channels besides the task's, as a cascade's second stage has.
 
+    Returns:
+        A module from an image (batch, channel, [z,] y, x) to a list of logits, finest first: one
+        of every supervised stage in training mode, else the finest only.
 
-class UNet(nn.Module):
-    """A U-Net whose stages, strides and kernels come from the plan.
-
-    In training mode with deep supervision the forward pass returns the logits of all decoder
-    stages, finest first, otherwise a list with the finest only; each has the axes
-    (batch, output, z, y, x).
+    Raises:
+        ConfigError: when the architecture cannot take the plan or the options.
     """
-
-    def __init__(
-        self, n_in: int, n_out: int, plan: Configuration, norm: Norm, *, deep_supervision: bool
-    ) -> None:
-        super().__init__()
-        self.deep_supervision = deep_supervision
-        features, kernels = plan.features_per_stage, plan.kernel_sizes
-        strides = ((1, 1, 1), *plan.strides)
-        inputs = (n_in, *features[:-1])
-        self.encoder = nn.ModuleList(
-            ConvBlock(*stage, norm)
-            for stage in zip(inputs, features, kernels, strides, strict=True)
-        )
-        self.up = nn.ModuleList()
-        self.decoder = nn.ModuleList()
-        self.heads = nn.ModuleList()
-        for level in reversed(range(len(features) - 1)):
-            width, stride = features[level], strides[level + 1]
-            self.up.append(nn.ConvTranspose3d(features[level + 1], width, stride, stride))
-            self.decoder.append(ConvBlock(2 * width, width, kernels[level], (1, 1, 1), norm))
-            self.heads.append(nn.Conv3d(width, n_out, 1))
-        if not plan.strides:  # images of a few voxels: one stage and its head
-            self.heads.append(nn.Conv3d(features[0], n_out, 1))
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Return logits, finest stage first, for an image (batch, channel, z, y, x)."""
-        skips: list[Tensor] = []
-        for stage in self.encoder:
-            image = stage(image)
-            skips.append(image)
-        skips.pop()
-        if not self.up:
-            return [self.heads[0](image)]
-        every_head = self.training and self.deep_supervision
-        logits: list[Tensor] = []
-        for index, (up, decoder, head) in enumerate(
-            zip(self.up, self.decoder, self.heads, strict=True)
-        ):
-            image = decoder(torch.cat((up(image), skips.pop()), dim=1))
-            if every_head or index == len(self.heads) - 1:
-                logits.append(head(image))
-        return logits[::-1]
-
-
-def norm_layer(norm: Norm, n_features: int) -> nn.Module:
-    """Return the normalisation layer for `n_features` channels."""
-    if norm == "instance":
-        return nn.InstanceNorm3d(n_features, eps=NORM_EPSILON, affine=True)
-    if norm == "batch":
-        return nn.BatchNorm3d(n_features, eps=NORM_EPSILON)
-    return nn.GroupNorm(math.gcd(GROUPS, n_features), n_features, eps=NORM_EPSILON)
-
-
-def build_network(task: Task, plan: Configuration, model: Model) -> UNet:
-    """Build the network of a task; its weights are not initialised for training yet."""
-    return UNet(
-        len(task.channels),
-        n_outputs(task, model),
-        plan,
-        model.norm,
+    wanted = Blueprint(
+        n_inputs=len(task.channels) + n_extra_inputs,
+        n_outputs=n_outputs(task, model),
+        plan=configuration,
+        norm=model.norm,
         deep_supervision=model.deep_supervision,
     )
+    return build(model.architecture, wanted)
+
+
+def extra_loss(network: nn.Module) -> Tensor | None:
+    """Return what the last forward pass adds to the loss, ready weighted; None for most networks.
+
+    Only an architecture that learns something besides the segmentation has one, and only in
+    training mode. It belongs to the graph of that pass: add it before `backward`.
+    """
+    found = getattr(network, "extra_loss", None)
+    return found if isinstance(found, Tensor) else None
 
 
 def n_outputs(task: Task, model: Model) -> int:
@@ -115,22 +79,35 @@ def n_outputs(task: Task, model: Model) -> int:
 
 
 def initial_weights(network: nn.Module, seed: int) -> Weights:
-    """Draw He-initialised weights, biases 0; the same seed gives the same weights anywhere.
+    """Draw the weights that every site starts from; the same seed gives the same ones anywhere.
 
-    The draw uses numpy's generator, whose stream is the same on every platform.
+    Convolutions are drawn as He et al. 2015, linear layers and tables with a deviation of 0.02,
+    biases are 0. Norms keep what their architecture starts them with, and so do learnt slopes and
+    constants. The draw uses numpy's generator, whose stream is the same on every platform.
     """
     generator = np.random.default_rng(seed)
-    gain = math.sqrt(2 / (1 + LEAKY_SLOPE**2))
-    state = {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-            weight = state[f"{name}.weight"]
-            fan_in = weight[0].size  # as torch counts it, for transposed convolutions as well
-            drawn = generator.standard_normal(weight.shape) * (gain / math.sqrt(fan_in))
-            state[f"{name}.weight"] = drawn.astype(np.float32)
-            if module.bias is not None:
-                state[f"{name}.bias"] = np.zeros_like(state[f"{name}.bias"])
+    state = weights_of(network)
+    for prefix, module in network.named_modules():
+        if isinstance(module, KEPT):
+            continue
+        for tensor, _ in module.named_parameters(recurse=False):
+            name = f"{prefix}.{tensor}" if prefix else tensor
+            if tensor == "bias":
+                state[name] = np.zeros_like(state[name])
+            else:
+                state[name] = _drawn(module, state[name].shape, generator)
     return state
+
+
+def _drawn(
+    module: nn.Module, shape: tuple[int, ...], generator: np.random.Generator
+) -> NDArray[np.float32]:
+    deviation = TABLE_DEVIATION
+    if isinstance(module, CONVOLUTIONS):
+        gain = math.sqrt(2 / (1 + LEAKY_SLOPE**2))
+        # torch counts the inputs of transposed convolutions the same way
+        deviation = gain / math.sqrt(math.prod(shape[1:]))
+    return (generator.standard_normal(shape) * deviation).astype(np.float32)
 
 
 def load_weights(network: nn.Module, weights: Weights) -> None:

@@ -13,8 +13,8 @@ from common.preparation import Preparation, Resampling
 
 PLAN_SCHEMA = 1
 Rules = Literal["paper", "v2", "v2-resenc-m", "v2-resenc-l", "v2-resenc-xl"]
-TrainedRules = Literal["paper", "v2"]
-"""Those whose network is built here; the others plan for residual encoders."""
+TrainedRules = Rules
+"""Those whose network is built here: all; v2-resenc-* plan for the architecture resenc-unet."""
 ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres"]
 Configuration3dName = Literal["3d_fullres", "3d_lowres"]
 """What can be prepared and trained today."""

@@ -1,6 +1,7 @@
-"""Which tensors stay at a site follows from a layer's type, never from a name."""
+"""Which tensors stay at a site follows from a layer's or a number's type, never from a name."""
 
 import pytest
+import torch
 from torch import nn
 
 from common.batchnorm import has_batch_norm, local_names
@@ -38,7 +39,22 @@ class Disguised(nn.Module):
     ],
 )
 def test_only_tensors_of_batch_norm_stay(sharing: BatchNormSharing, expected: set[str]) -> None:
-    assert local_names(Disguised(), sharing) == expected
+    counter = "batch_norm.num_batches_tracked"  # an integer, whatever owns it
+    assert local_names(Disguised(), sharing) == {*expected, counter}
+
+
+class WithTable(nn.Module):
+    """As the attention of a transformer: an index of relative positions, beside weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("index", torch.arange(4))
+        self.register_buffer("scale", torch.ones(4))
+
+
+@pytest.mark.parametrize("sharing", ["local-statistics", "local", "shared"])
+def test_integers_stay_because_no_mean_of_them_means_anything(sharing: BatchNormSharing) -> None:
+    assert local_names(WithTable(), sharing) == {"index"}
 
 
 @pytest.mark.parametrize("sharing", ["local-statistics", "local", "shared"])

@@ -15,9 +15,9 @@ from common.network import (
     initial_weights,
     load_weights,
     n_outputs,
-    norm_layer,
     weights_of,
 )
+from common.networks.layers import InstanceNorm, Layers
 from common.plan import Configuration
 from common.task import load_task
 
@@ -66,7 +66,7 @@ def model(norm: Norm = "instance", output: Output = "regions", *, deep: bool = T
 def network(
     plan: Configuration = SMALL, norm: Norm = "instance", output: Output = "regions"
 ) -> UNet:
-    return build_network(load_task("brats-2021"), plan, model(norm, output))
+    return cast("UNet", build_network(load_task("brats-2021"), plan, model(norm, output)))
 
 
 def n_parameters(network: nn.Module) -> int:
@@ -106,7 +106,7 @@ def test_outputs_are_regions_or_background_and_labels() -> None:
     assert n_outputs(load_task("hippocampus"), model(output="labels")) == 3
 
 
-def shapes(network: UNet, *patch: int) -> list[tuple[int, ...]]:
+def shapes(network: nn.Module, *patch: int) -> list[tuple[int, ...]]:
     return [tuple(stage.shape) for stage in network(torch.zeros(2, 4, *patch))]
 
 
@@ -121,6 +121,8 @@ def test_evaluation_gives_the_finest_logits_only() -> None:
 def test_without_deep_supervision_training_gives_the_finest_logits_only() -> None:
     built = build_network(load_task("brats-2021"), SMALL, model(deep=False))
     assert shapes(built.train(), 8, 8, 8) == [(2, 3, 8, 8, 8)]
+    heads = [name for name in weights_of(built) if name.startswith("heads.")]
+    assert heads == ["heads.0.weight", "heads.0.bias"]  # no other would ever learn
 
 
 def test_thick_slices_are_pooled_as_the_plan_says() -> None:
@@ -148,9 +150,10 @@ def test_kernels_and_strides_are_those_of_the_plan() -> None:
 
 
 def test_the_norm_is_the_one_asked_for() -> None:
-    assert isinstance(norm_layer("instance", 32), nn.InstanceNorm3d)
-    assert isinstance(norm_layer("batch", 32), nn.BatchNorm3d)
-    group = norm_layer("group", 12)
+    assert isinstance(Layers(3, "instance").norm(32), InstanceNorm)
+    assert isinstance(Layers(3, "batch").norm(32), nn.BatchNorm3d)
+    assert isinstance(Layers(2, "batch").norm(32), nn.BatchNorm2d)
+    group = Layers(3, "group").norm(12)
     assert isinstance(group, nn.GroupNorm)
     assert group.num_groups == 4  # the largest divisor of 12 and 8
 

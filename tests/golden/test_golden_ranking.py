@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from common.case_ranks import losses_of, ranks_of
 from common.metrics import RegionScore
-from common.ranking import case_ranks, rank_methods
+from common.permutation import MonteCarlo, permutation_p_value
+from common.ranking import rank_methods
 from common.scores import ScoreTable
 
 PROBLEMS = [
@@ -69,7 +71,7 @@ def test_ranks_per_case_and_metric_equal_the_golden_values(
         {case: rows for part in parts.values() for case, rows in part.items()}
         for parts in tables.values()
     ]
-    ranks = case_ranks(pooled, REGIONS, ties)
+    ranks = ranks_of(losses_of(pooled, REGIONS), ties)
     # Our metrics are Dice, HD95 of each region; the golden ones all Dice, then all HD95.
     ordered = ranks[:, :, [0, 2, 4, 1, 3, 5]].transpose(1, 0, 2)
     assert ordered.tolist() == problems[name]["expected"][f"ranks_{ties}"]
@@ -94,3 +96,47 @@ def test_fets_rankings_equal_the_golden_values(problems: dict[str, Any], name: s
     expected = problems[name]["expected"]["fets_task2"]
     assert ranking.mean_rank == pytest.approx(expected["mean_rank"], abs=EXACT)
     assert ranking.final_rank == expected["final_rank_min"]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_p_values_of_metrics_flipped_one_by_one_equal_the_golden_ones(
+    problems: dict[str, Any], name: str
+) -> None:
+    """The alternative null hypothesis, which needs exactness for 6 x cases differences."""
+    problem = problems[name]
+    ranks = dict(
+        zip(problem["algorithms"], zip(*problem["expected"]["ranks_min"], strict=True), strict=True)
+    )
+    for row in problem["expected"]["permutation_min"]:
+        pairs = zip(ranks[row["a"]], ranks[row["b"]], strict=True)
+        differences = [a - b for one, other in pairs for a, b in zip(one, other, strict=True)]
+        expected = pytest.approx(row["p_a_better_permeasure"], abs=EXACT)
+        assert permutation_p_value(differences) == expected
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_monte_carlo_p_values_are_as_near_as_another_seed(
+    problems: dict[str, Any], name: str
+) -> None:
+    draws = MonteCarlo(n_draws=100_000, seed=0)
+    scores = tables_of(problems[name])
+    ranking = rank_methods(scores, scheme="brats", ties="min", monte_carlo=draws)
+    expected = problems[name]["expected"]["permutation_min"]
+    for test, row in zip(ranking.permutation, expected, strict=True):
+        # 5 standard deviations of the difference of two shares of 100 000 draws
+        assert test.p_a_better == pytest.approx(row["p_a_better_mc_seed0_B100000"], abs=0.0112)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_wilcoxon_tests_count_as_many_significant_ones_as_challenger(
+    problems: dict[str, Any], name: str
+) -> None:
+    ranking = rank_methods(tables_of(problems[name]), scheme="fets", ties="min")
+    methods = problems[name]["algorithms"]
+    counts = {a: dict.fromkeys(methods, 0) for a in methods}
+    for test in ranking.wilcoxon or ():
+        counts[test.a][test.b] += test.p_holm <= 0.05
+    assert counts == problems[name]["expected"]["challenger_significance_counts"]
