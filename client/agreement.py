@@ -117,8 +117,8 @@ def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
     if own.hash != task.plan_hash:
         site_log(site).error("plan: expected %s, planned %s: refused", task.plan_hash, own.hash)
         return Prepared(plan_hash=own.hash, n_training_cases=0, n_validation_cases=0)
-    if site.name in task.config.federation.held_out and not site.policy.case_scores:
-        raise PolicyError("policy.case_scores: a held-out site that releases none is of no use")
+    if site.name in task.config.federation.held_out and site.policy.metrics == "none":
+        raise PolicyError("policy.metrics: a held-out site that releases none is of no use")
     found = dataset(site, task.task).cases
     training, validation = _drawn_split(site, task.config, [case.name for case in found])
     agreement = Agreement(terms=task, plan=own, cases=training, validation_cases=validation)

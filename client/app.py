@@ -1,4 +1,4 @@
-"""The Flower side of a site: seven kinds of message in, records out, and no text about errors.
+"""The Flower side of a site: eight kinds of message in, records out, and no text about errors.
 
 Flower sends an exception's text and traceback to the coordinator; either may name a patient's
 folder. Here every error becomes a code; its text goes to the site's own log.
@@ -14,7 +14,7 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
-from client import agreement, held_out, masking, rounds
+from client import agreement, held_out, masking, rank_models, rounds
 from client.site import SiteConfig, load_site, site_log
 from common.axes import Weights
 from common.errors import (
@@ -31,6 +31,7 @@ from common.messages import (
     KeysTask,
     MeasureTask,
     PrepareTask,
+    RankTask,
     TestTask,
     TrainTask,
     ValidateTask,
@@ -72,6 +73,7 @@ app.query("prepare")(_answering(PrepareTask, agreement.prepare_site))
 app.train()(_answering_weights(TrainTask, rounds.train_round))
 app.evaluate("validate")(_answering_weights(ValidateTask, rounds.validate))
 app.evaluate("test")(_answering_weights(TestTask, held_out.score_model))
+app.evaluate("rank")(_answering(RankTask, rank_models.rank_models))
 app.evaluate("floor")(_answering(FloorTask, held_out.measure_floor))
 
 

@@ -9,7 +9,10 @@ from common.config import Precision
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-LAYOUT = torch.channels_last_3d  # batch norm: 0.7 to 0.85 of contiguous's time (`make bench`)
+LAYOUTS = {  # channels last, by axes; batch norm: 0.7 to 0.85 of contiguous's time (`make bench`)
+    4: torch.channels_last,
+    5: torch.channels_last_3d,
+}
 NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # torch's names on x86 and Arm
 
 
@@ -30,12 +33,13 @@ class Device:
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
     def place(self, tensor: Tensor) -> Tensor:
-        """Move a (batch, channel, z, y, x) tensor here, channels last."""
-        return tensor.to(self.device, memory_format=LAYOUT, non_blocking=True)
+        """Move a (batch, channel, [z,] y, x) tensor here, channels last."""
+        return tensor.to(self.device, memory_format=LAYOUTS[tensor.ndim], non_blocking=True)
 
     def place_network(self, network: nn.Module) -> nn.Module:
         """Move a network here, its convolution weights channels last."""
-        return network.to(self.device, memory_format=LAYOUT)  # type: ignore[call-overload, no-any-return]
+        axes = max((p.ndim for p in network.parameters() if p.ndim in LAYOUTS), default=5)
+        return network.to(self.device, memory_format=LAYOUTS[axes])  # type: ignore[call-overload, no-any-return]
 
 
 def choose_device(precision: Precision) -> Device:

@@ -11,6 +11,15 @@ from common.errors import ConfigError
 from common.task import Task, load_task
 
 BRATS = "brats-2021"  # a folder without dataset.json is read as this
+FAULTS = (  # of any JSON
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 def task_of(folder: Path, name: str | None) -> Task:
@@ -31,11 +40,11 @@ def task_of(folder: Path, name: str | None) -> Task:
 
 def _from_dataset_json(path: Path) -> Task:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(path.read_text(encoding="utf-8-sig"))
         channels = plain.get("channel_names") or plain["modality"]
         labels = _labels(path, plain["labels"])
         ordered = [channels[key] for key in sorted(channels, key=int)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except FAULTS as error:
         raise ConfigError(
             f"{path}: expected channels and labels as Decathlon or nnU-Net write them, "
             f"found {type(error).__name__}: {error}; or name the task with --task"

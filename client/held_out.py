@@ -7,13 +7,16 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from client.agreement import entries, split
 from client.cache import CacheEntry
 from client.device import Device
+from client.kept_scores import KeptScores, keep_scores, word_of_data
 from client.nifti import read_labels, read_scan
 from client.pictures import overlay_png
 from client.preprocess import nonzero_box
+from client.rank_models import may_aggregate
 from client.segment import segment
 from client.site import Agreement, SiteConfig, load_agreement
 from client.statistics import calibrate_on, received_network
@@ -23,11 +26,10 @@ from common.errors import DataError, PolicyError
 from common.floor import best_threshold_floor
 from common.messages import CaseScore, FloorMeasured, FloorTask, Picture, Tested, TestTask
 from common.metrics import RegionScore, score_case
-from common.network import UNet
 from common.task import Floor, Task
 
 EVERYTHING = (slice(None), slice(None), slice(None))
-_Model: TypeAlias = tuple[UNet, Agreement, Device]
+_Model: TypeAlias = tuple[nn.Module, Agreement, Device]
 FLOOR_THRESHOLDS = np.linspace(0.5, 0.995, 100)  # of the equalised histogram
 
 
@@ -43,41 +45,59 @@ class _Subject:
         return segment(image, self.entry.meta.geometry, *model)
 
 
+@dataclass(frozen=True)
+class _Result:
+    """What the model scored on one case, and which regions its reference lacks."""
+
+    scores: dict[str, RegionScore]
+    lacks: dict[str, bool]
+
+
 def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
-    """Predict and score all cases of this site with a final model.
+    """Predict and score all cases of this site with a final model; keep the scores here.
 
     One case is in memory at a time; the few that are drawn are predicted again for it.
 
+    Returns:
+        As much as the site's policy releases: the metrics of numbered cases, or none of them.
+
     Raises:
-        PolicyError: when the site's policy does not release case scores.
+        PolicyError: when the site's policy releases no metrics in any form.
     """
-    if not site.policy.case_scores:
-        raise PolicyError("policy.case_scores: this site releases no metrics of single cases")
+    level = site.policy.metrics
+    if level == "none":
+        raise PolicyError("policy.metrics: this site releases no metrics")
     agreement = load_agreement(site, task.run, task.plan_hash)
     network, device = received_network(agreement, weights)
     cases, _ = split(site, agreement)
+    word = word_of_data(site, task.run, cases)
     cached = entries(site, agreement, cases)
     images = [lambda entry=entry: entry.image(EVERYTHING) for entry in cached]
     note = calibrate_on(images, site.name, agreement, network, device)
     model = (network, agreement, device)
     subjects = [_Subject(case, entry) for case, entry in zip(cases, cached, strict=True)]
-    results = [_scores(subject, model) for subject in subjects]
-    wanted = task.pictures and site.policy.pictures
+    results = [_result(subject, model) for subject in subjects]
+    keep_scores(site, task.run, task.method, _kept(word, cases, results))
+    scores = [result.scores for result in results] if level == "cases" else []
+    wanted = task.pictures and site.policy.pictures  # which the policy has only at that level
     return Tested(
-        scores=tuple(_case_scores(results)),
-        pictures=_pictures(subjects, results, model) if wanted else (),
+        metrics=level,
+        n_cases=len(cases),
+        data=word,
+        scores=tuple(_case_scores(scores)),
+        pictures=_pictures(subjects, scores, model) if wanted else (),
         note=note,
     )
 
 
 def measure_floor(site: SiteConfig, task: FloorTask) -> FloorMeasured:
     """Return what the task's learning-free baseline reaches on this site's cases."""
-    if not site.policy.case_scores:
-        raise PolicyError("policy.case_scores: this site releases no metrics")
     agreement = load_agreement(site, task.run, task.plan_hash)
     if agreement.terms.task.floor is None:
         raise PolicyError(f"task {agreement.terms.task.name}: has no learning-free floor")
     cases, _ = split(site, agreement)
+    if not may_aggregate(site, len(cases)):
+        raise PolicyError(f"policy.metrics: {site.policy.metrics!r} releases no mean Dice")
     read = [_floor_case(case, agreement.terms.task, agreement.terms.task.floor) for case in cases]
     images, references = zip(*read, strict=True)
     best = best_threshold_floor(images, references, FLOOR_THRESHOLDS.tolist())
@@ -95,12 +115,25 @@ def _floor_case(case: Case, task: Task, floor: Floor) -> tuple[NDArray[np.float3
     return scan.image[task.channels.index(floor.channel)][box].copy(), region[box].copy()
 
 
-def _scores(subject: _Subject, model: _Model) -> dict[str, RegionScore]:
+def _result(subject: _Subject, model: _Model) -> _Result:
     _, agreement, _ = model
     task = agreement.terms.task
     reference, spacing_mm = _reference(subject.case, task)
     hd95 = agreement.terms.config.evaluation.hd95
-    return score_case(reference, subject.labels(model), spacing_mm, task, hd95=hd95)
+    scores = score_case(reference, subject.labels(model), spacing_mm, task, hd95=hd95)
+    found = set(np.unique(reference).tolist())
+    lacks = {region: found.isdisjoint(values) for region, values in task.regions.items()}
+    return _Result(scores, lacks)
+
+
+def _kept(word: str, cases: Sequence[Case], results: Sequence[_Result]) -> KeptScores:
+    return KeptScores(
+        data=word,
+        scores={case.name: result.scores for case, result in zip(cases, results, strict=True)},
+        n_empty_references={
+            region: sum(result.lacks[region] for result in results) for region in results[0].lacks
+        },
+    )
 
 
 def _case_scores(results: Sequence[dict[str, RegionScore]]) -> Iterator[CaseScore]:

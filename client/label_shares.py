@@ -12,7 +12,7 @@ does with batchgenerators 0.25.5). They differ in ties and where three labels me
 """
 
 from itertools import product
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from client.interpolation import Neighbours, nearest, neighbours
 from common.axes import Shape
 
+SHARES: Final = 2**22  # held at one time, 32 MiB: a head may have a hundred labels
 Decision = Literal["half", "largest"]
 V = TypeVar("V", np.uint8, np.int16)
 Positions = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
@@ -46,9 +47,12 @@ def interpolate_labels(
     axes = [neighbours(old, new) for old, new in sizes]
     where = _mixed(labels, axes)
     values = np.unique(labels)
-    shares = _shares(labels, values, axes, where)
     decide = _half if decision == "half" else _largest
-    closest[where] = decide(shares, values, closest[where])
+    step = max(1, SHARES // len(values))
+    for first in range(0, where[0].size, step):
+        a, b, c = (position[first : first + step] for position in where)
+        shares = _shares(labels, values, axes, (a, b, c))
+        closest[a, b, c] = decide(shares, values, closest[a, b, c])
     return closest
 
 

@@ -18,6 +18,7 @@ from common.task import Files, Task
 
 ENDINGS = (".nii.gz", ".nii")
 CHANNEL_NUMBER = re.compile(r"_\d{4}$")  # nnU-Net v2, documentation/dataset_format.md
+FAULTS = (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)  # of JSON
 MAX_LISTED = 6  # files of a folder in which none fits
 DATA_SET = "data set"
 """Stands for the case in a defect that belongs to no single case."""
@@ -213,9 +214,9 @@ def _metadata_defects(path: Path, task: Task) -> list[Defect]:
     labels the values count; a data set may lack some.
     """
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(path.read_text(encoding="utf-8-sig"))
         names, labels = _channel_names(plain), _label_values(plain)
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+    except FAULTS as error:
         return [Defect(DATA_SET, str(path), "readable JSON with named channels", str(error))]
     faults = [*_channel_faults(names, task), *_label_faults(labels, task)]
     return [Defect(DATA_SET, str(path), *fault) for fault in faults]

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -53,7 +54,10 @@ def batches(
         return Batch(images.numpy(), labels.numpy())
 
     if workers == 0:
-        yield from map(batch_of, steps)
+        for step in steps:
+            with _one_thread():  # as in every worker: sums would be rounded otherwise
+                batch = batch_of(step)
+            yield batch
         return
     waiting: deque[Future[Batch]] = deque()
     executor = _executor(workers)
@@ -74,6 +78,16 @@ def idle_cores() -> int:
     if not torch.cuda.is_available():
         return 1  # the network uses every core, and needs longer than a batch does
     return max(1, min((os.cpu_count() or 1) - 1, MAX_WORKERS))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _executor(workers: int) -> ThreadPoolExecutor:

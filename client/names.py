@@ -5,6 +5,7 @@ suspicion, never a proof: the rules are coarse, in German and English, and say w
 """
 
 import re
+import unicodedata
 
 DATE = re.compile(
     r"(?<!\d)(?:"
@@ -69,6 +70,7 @@ UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 
 def person_in(text: str) -> str | None:
     """Return the part of a text that looks like somebody's name, or None."""
+    text = unicodedata.normalize("NFC", text)  # macOS writes an umlaut in a file name as two signs
     for pattern in (DICOM_NAME, TITLED):
         if found := pattern.search(text):
             return found.group()

@@ -29,7 +29,8 @@ from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from client.inflate import InflateError, head, inflated
+from client.inflate import GZIP_HEADER_BYTES, InflateError, head, inflated
+from client.label_values import renamed, whole
 from common.axes import Image, LabelMap, Shape, SpacingMm
 from common.case import Case
 from common.errors import DataError, Defect
@@ -37,7 +38,6 @@ from common.files import write_atomically
 
 T = TypeVar("T")
 GRID_TOLERANCE_MM = 0.01  # float32 and quaternion rounding stay below 1e-3 mm; no voxel is so small
-INTEGER_TOLERANCE = 1e-4  # what a stored slope and intercept add to a whole number
 COMPRESSION_LEVEL = 3  # label maps shrink alike at every level, noisy images badly at every level
 FARTHEST_MM = 1e6  # a kilometre from the scanner's centre; larger numbers are a broken header
 UNITS_IN_MM = (0, 2)  # NIfTI-1 standard, xyzt_units: unknown (taken as mm) and mm
@@ -164,6 +164,19 @@ def read_channels(path: Path) -> tuple[Image, Grid]:
     return voxels.reshape(-1, *voxels.shape[-3:]), grid
 
 
+def read_grid(path: Path) -> Grid:
+    """Read only a file's first bytes: where its voxels lie, without looking at any.
+
+    Raises:
+        DataError: when the file is missing or its header is not that of an image in space.
+    """
+    with faults_named(path):
+        _require_file(path)
+        with path.open("rb") as file:
+            header = _header(head(file.read(2 * HEAD_BYTES + GZIP_HEADER_BYTES), HEAD_BYTES))
+    return _grid(path, header, dimensions=(3, 4))[1]
+
+
 def read_scan(case: Case, channels: int) -> Scan:
     """Read all channels of a case.
 
@@ -199,15 +212,17 @@ def read_labels(path: Path, mapping: Mapping[int, int] | None) -> tuple[LabelMap
     with np.errstate(invalid="ignore"):  # not a number; found by the comparison
         labels: LabelMap = grid.ras_view(stored).astype(np.uint8, order="C")
     if np.array_equal(labels, grid.ras_view(stored)):  # nearly every file
-        return _mapped(labels, mapping or {}), grid
-    values = _whole(path, stored)
-    renamed = values.copy()
-    for found, meant in (mapping or {}).items():
-        renamed[values == found] = meant
-    low, high = renamed.min(), renamed.max()
+        return renamed(labels, mapping or {}), grid
+    found, n_broken = whole(stored)
+    if n_broken:
+        raise _unfit(path, "whole numbers as labels", f"other values in {n_broken} voxels")
+    values = found.copy()
+    for value, meant in (mapping or {}).items():
+        values[found == value] = meant
+    low, high = values.min(), values.max()
     if low < 0 or high > 255:
         raise _unfit(path, "labels between 0 and 255", f"values from {low:g} to {high:g}")
-    return grid.to_ras(renamed.astype(np.uint8)), grid
+    return grid.to_ras(values.astype(np.uint8)), grid
 
 
 def write_labels(path: Path, labels: LabelMap, grid: Grid) -> None:
@@ -215,8 +230,14 @@ def write_labels(path: Path, labels: LabelMap, grid: Grid) -> None:
     write_image(path, labels.astype(np.uint8), grid)
 
 
-def write_image(path: Path, image: NDArray[Any], grid: Grid) -> None:
+def write_image(path: Path, image: NDArray[Any], grid: Grid, *, slope: float | None = None) -> None:
     """Write one RAS+ image (z, y, x) in its dtype; whole or not at all, same input same bytes.
+
+    Args:
+        path: ends in ``.nii`` or ``.nii.gz``.
+        image: axes (z, y, x).
+        grid: of the file that it belongs to.
+        slope: what readers multiply the stored numbers by, if anything.
 
     Raises:
         ConfigError: when the folder cannot be written or the disk is full.
@@ -225,6 +246,8 @@ def write_image(path: Path, image: NDArray[Any], grid: Grid) -> None:
     file.set_sform(grid.affine, code="scanner")
     file.set_qform(grid.affine, code="scanner")  # for readers that look at the quaternion only
     file.header.set_xyzt_units(xyz="mm")
+    if slope is not None:
+        file.header.set_slope_inter(slope, 0)
     content = file.to_bytes()
     if path.name.endswith(".gz"):
         content = gzip.compress(content, COMPRESSION_LEVEL, mtime=0)
@@ -234,6 +257,16 @@ def write_image(path: Path, image: NDArray[Any], grid: Grid) -> None:
 def _open(path: Path, dimensions: tuple[int, ...]) -> tuple[NDArray[Any], Grid]:
     """Return the scaled voxels of a file, in its own axes and read-only, and its grid."""
     content, header = open_header(path)
+    shape, grid = _grid(path, header, dimensions)
+    with faults_named(path):
+        voxels = _voxels(content, header.checked, shape)
+    if voxels.dtype.kind not in "biuf":
+        raise _unfit(path, "one real number per voxel", f"voxels of type {voxels.dtype}")
+    return voxels, grid
+
+
+def _grid(path: Path, header: Header, dimensions: tuple[int, ...]) -> tuple[tuple[int, ...], Grid]:
+    """Return the shape that a header tells, and where it places the voxels."""
     with faults_named(path):
         shape = tuple(int(size) for size in header.checked.get_data_shape())
         affine = np.asarray(header.checked.get_best_affine(), np.float64)
@@ -243,12 +276,8 @@ def _open(path: Path, dimensions: tuple[int, ...]) -> tuple[NDArray[Any], Grid]:
         raise _unfit(path, f"a {names} image", f"{len(shape)}-D of shape {_times(shape)}")
     if fault:
         raise _unfit(path, "a header with positive voxel sizes in mm", fault)
-    with faults_named(path):
-        voxels = _voxels(content, header.checked, shape)
-    if voxels.dtype.kind not in "biuf":
-        raise _unfit(path, "one real number per voxel", f"voxels of type {voxels.dtype}")
     width, height, depth = shape[:3]
-    return voxels, Grid(affine, (width, height, depth))
+    return shape, Grid(affine, (width, height, depth))
 
 
 def open_header(path: Path) -> tuple[bytes, Header]:
@@ -257,18 +286,27 @@ def open_header(path: Path) -> tuple[bytes, Header]:
     Raises:
         DataError: when the file is missing or is no NIfTI file.
     """
+    with faults_named(path):
+        _require_file(path)
+        content = path.read_bytes()
+        return content, _header(head(content, HEAD_BYTES))
+
+
+def _require_file(path: Path) -> None:
+    """Refuse what could be read for ever, such as a pipe, and folders."""
     if path.exists() and not path.is_file():
         raise _unfit(path, "a NIfTI file", "something that is no file")
-    with faults_named(path):
-        content = path.read_bytes()
-        start = head(content, HEAD_BYTES)
-        for kind in (nib.Nifti1Header, nib.Nifti2Header):
-            if kind.may_contain_header(start):
-                stored = kind(start[: kind.sizeof_hdr], check=False)
-                checked = stored.copy()
-                checked.check_fix()
-                return content, Header(checked, stored)
-        raise ImageFileError("no NIfTI header")
+
+
+def _header(start: bytes) -> Header:
+    """Return the header at the start of a file, repaired and as it is stored."""
+    for kind in (nib.Nifti1Header, nib.Nifti2Header):
+        if kind.may_contain_header(start):
+            stored = kind(start[: kind.sizeof_hdr], check=False)
+            checked = stored.copy()
+            checked.check_fix()
+            return Header(checked, stored)
+    raise ImageFileError("no NIfTI header")
 
 
 @contextmanager
@@ -291,8 +329,8 @@ def _voxels(content: bytes, header: Any, shape: tuple[int, ...]) -> NDArray[Any]
     if offset < header.sizeof_hdr:
         raise ValueError(f"voxels at byte {offset}, within the header")
     n_voxels = prod(shape)
-    whole = inflated(content, offset + n_voxels * dtype.itemsize)
-    stored = np.frombuffer(whole, dtype, n_voxels, offset).reshape(shape, order="F")
+    verified = inflated(content, offset + n_voxels * dtype.itemsize)
+    stored = np.frombuffer(verified, dtype, n_voxels, offset).reshape(shape, order="F")
     slope, intercept = header.get_slope_inter()
     if dtype.kind not in "biuf":
         return stored
@@ -331,28 +369,6 @@ def _fault_in_space(affine: NDArray[np.float64], header: Any) -> str | None:
     return None
 
 
-def _mapped(labels: LabelMap, mapping: Mapping[int, int]) -> LabelMap:
-    """Rename labels; `labels` itself where nothing is renamed."""
-    table = np.arange(256, dtype=np.int64)
-    for found, meant in mapping.items():
-        if 0 <= found <= 255:
-            table[found] = meant
-    renamed: LabelMap = table.astype(np.uint8)[labels] if mapping else labels
-    return renamed
-
-
-def _whole(path: Path, stored: NDArray[Any]) -> NDArray[Any]:
-    """Return the whole numbers that the stored values stand for."""
-    if stored.dtype.kind != "f":
-        return stored.astype(np.int64)
-    values: NDArray[Any] = np.rint(stored)
-    with np.errstate(invalid="ignore"):  # infinity minus infinity; counted as broken
-        broken = np.count_nonzero(~(np.abs(stored - values) <= INTEGER_TOLERANCE))
-    if broken:
-        raise _unfit(path, "whole numbers as labels", f"other values in {broken} voxels")
-    return values
-
-
 def _along_zyx(values: Sequence[T], orientation: NDArray[np.float64]) -> tuple[T, T, T]:
     """Reorder what belongs to the axes of a file to (z, y, x) of RAS+."""
     x, y, z = (values[index] for index in np.argsort(orientation[:, 0]))
@@ -370,25 +386,3 @@ def _one_line(error: Exception) -> str:
 def _unfit(path: Path, expected: str, found: str, case: str = "") -> DataError:
     defect = Defect(case or path.name.split(".")[0], str(path), expected, found)
     return DataError("The data cannot be used:", [defect])
-
-
-def read_grid(path: Path) -> Grid:
-    """Read only a file's first bytes: where its voxels lie, without looking at any.
-
-    Raises:
-        DataError: when the file is missing or its header is not that of an image in space.
-    """
-    with faults_named(path):
-        with path.open("rb") as file:
-            start = head(file.read(2 * HEAD_BYTES + 4096), HEAD_BYTES)
-        for kind in (nib.Nifti1Header, nib.Nifti2Header):
-            if kind.may_contain_header(start):
-                header = kind(start[: kind.sizeof_hdr], check=False)
-                fault = _fault_in_space(np.asarray(header.get_best_affine(), np.float64), header)
-                if fault or len(header.get_data_shape()) < 3:
-                    break
-                width, height, depth = map(int, header.get_data_shape()[:3])
-                return Grid(
-                    np.asarray(header.get_best_affine(), np.float64), (width, height, depth)
-                )
-    raise _unfit(path, "a header of an image in space", "none")

@@ -9,9 +9,10 @@ import hashlib
 import multiprocessing
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Final, TypeAlias
 
 from threadpoolctl import ThreadpoolController
@@ -24,7 +25,7 @@ from client.nifti import read_labels, read_scan, same_grid
 from client.parallel import usable_cores
 from client.preprocess import Prepared, prepare
 from client.scratch import sweep
-from client.space import at_most_bytes, available_bytes, in_words, shortage
+from client.space import at_most_bytes, available_bytes, in_words, shortage, used_bytes
 from client.workers import by_processes
 from common.case import Case
 from common.codec import canonical_json
@@ -34,6 +35,7 @@ from common.task import Task
 
 PARALLEL_FROM_BYTES: Final = 2**29  # before compression; below, starting processes takes longer
 THREADS: Final = ThreadpoolController()  # of the libraries that numpy has loaded by now
+TURN: Final = Lock()
 SAMPLED_CASES: Final = 3  # prepared in memory when it is in doubt whether the cache fits
 SAMPLE_MARGIN: Final = 1.25  # other cases may shrink less than those
 SHRINKS_AT_MOST: Final = 50  # crop and compression together; brains in air shrink 8-fold
@@ -164,7 +166,8 @@ def fill_cache(
     there = {job.place: whole_entry(job.place, verify=verify) for job in jobs}
     missing = {job.place: job for job in jobs if there[job.place] is None}
     damaged = [place for place in missing if place.exists()]
-    room = _Room(folder, available_bytes(folder, budget_bytes), budget_bytes)
+    room_bytes = available_bytes(folder, budget_bytes) + sum(map(used_bytes, damaged))
+    room = _Room(folder, room_bytes, budget_bytes)
     at_most = _require_space(list(missing.values()), room)
     for place in damaged:
         discard_entry(place, folder)
@@ -209,7 +212,8 @@ def _require_space(jobs: Sequence[_Job], room: _Room) -> int:
         return at_most
     if at_most > SHRINKS_AT_MOST * room.available_bytes:
         raise shortage(room.folder, f"at most {in_words(at_most)}", room.budget_bytes)
-    sample = jobs[:: -(-len(jobs) // SAMPLED_CASES)]
+    readable = [job for job in jobs if _at_most_bytes(job)]
+    sample = readable[:: -(-len(readable) // SAMPLED_CASES)]
     likely = at_most * min(1.0, SAMPLE_MARGIN * max(map(_shrinks_to, sample)))
     if likely > room.available_bytes:
         needs = f"about {in_words(likely)} (at most {in_words(at_most)})"
@@ -218,7 +222,11 @@ def _require_space(jobs: Sequence[_Job], room: _Room) -> int:
 
 
 def _at_most_bytes(job: _Job) -> int:
-    return at_most_bytes(job.case, job.task, job.plan, job.configuration)
+    """Return what a case takes at most; nothing where it cannot be read, which is told later."""
+    try:
+        return at_most_bytes(job.case, job.task, job.plan, job.configuration)
+    except DataError:
+        return 0
 
 
 def _shrinks_to(job: _Job) -> float:
@@ -269,7 +277,7 @@ def _prepare_one(job: _Job) -> _Outcome:
     except DataError as error:
         if not error.defects:
             raise
-        return _Outcome(0, error.defects)
+        return _Outcome(0, tuple(replace(one, case=job.case.name) for one in error.defects))
     try:
         write_entry(job.place, job.folder, meta, files)
     except DiskError as error:
@@ -279,7 +287,9 @@ def _prepare_one(job: _Job) -> _Outcome:
 
 def _encoded(job: _Job) -> tuple[Meta, Files]:
     # More threads would round sums otherwise, and several processes would fight over the cores.
-    with THREADS.limit(limits=1, user_api="blas"):
+    # The limit is the whole process's: of two threads here, the first to leave would lift it for
+    # the other, and the second would leave it behind; so they take turns.
+    with TURN, THREADS.limit(limits=1, user_api="blas"):
         prepared = _read_and_prepare(job)
     for path, content in zip(_files(job.case), job.contents, strict=True):
         if facts_of(path) != content.facts:

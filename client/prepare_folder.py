@@ -62,7 +62,8 @@ def prepare_folder(
         )
     chosen = _chosen(plan, names)
     found = describe(data, task)
-    check(found, task)
+    with announce("inspect") as tell:
+        check(found, task, tell)
     lines = []
     for name, configuration in chosen.items():
         with announce(f"preprocess {name}") as tell:

@@ -5,20 +5,22 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import nn
 
 from client.agreement import entries, split
 from client.cache import CacheEntry, keep_in_memory
 from client.device import Device, choose_device
-from client.loader import batches
-from client.patches import Batch
+from client.loader import batches, idle_cores
+from client.local_training import LocalRound, train_locally
+from client.patches import Batch, Recipe
 from client.predict import decide, predict
 from client.site import Agreement, SiteConfig, load_agreement
 from client.statistics import load_local, save_local, statistics_file
-from client.train import Objective, Schedule, train
+from common.augmentation import preset_of
 from common.axes import LabelMap, Weights
 from common.messages import TrainTask, Update, Validated, ValidateTask
 from common.metrics import BRATS_RULES
-from common.network import UNet, load_all_weights, weights_of
+from common.network import load_all_weights, weights_of
 from common.random import step_rng
 from common.task import Task, regions_of
 
@@ -36,13 +38,12 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
     network, device, ready = _network(site, agreement, task.method, task.round - 1, weights)
     training, _ = split(site, agreement)
     validation = _validation_dice(site, agreement, network, device) if ready else None
-    n_steps, loss = train(
+    cached = _in_memory(entries(site, agreement, training))
+    n_steps, loss = train_locally(
+        LocalRound(site, agreement, task, weights, len(training)),
         network,
-        _batches(site, agreement, _in_memory(entries(site, agreement, training)), task),
-        _objective(agreement, task.proximal_mu),
-        agreement.terms.config.training,
-        _schedule(agreement, task.round),
         device,
+        lambda first, n_steps: _batches(site, agreement, cached, task, first, n_steps),
     )
     kept = agreement.local_names(network)
     save_local(statistics_file(site, task.run, task.method, task.round), network, kept)
@@ -66,7 +67,7 @@ def validate(site: SiteConfig, task: ValidateTask, weights: Weights) -> Validate
 
 def _network(
     site: SiteConfig, agreement: Agreement, method: str, round_: int, weights: Weights
-) -> tuple[UNet, Device, bool]:
+) -> tuple[nn.Module, Device, bool]:
     """Build the network from received weights and the site's own tensors after `round_`.
 
     Returns:
@@ -91,48 +92,32 @@ def _in_memory(cached: tuple[CacheEntry, ...]) -> tuple[CacheEntry, ...]:
 
 
 def _batches(
-    site: SiteConfig, agreement: Agreement, cached: tuple[CacheEntry, ...], task: TrainTask
+    site: SiteConfig,
+    agreement: Agreement,
+    cached: tuple[CacheEntry, ...],
+    task: TrainTask,
+    first_step: int,
+    n_steps: int,
 ) -> Iterator[Batch]:
-    config, plan = agreement.terms.config, agreement.configuration
+    config, planned = agreement.terms.config, agreement.configuration
+    augmentation = config.training.augmentation
+    recipe = Recipe(
+        patch_size=planned.patch_size,
+        batch_size=planned.batch_size,
+        preset=preset_of(augmentation),
+        foreground_fraction=augmentation.foreground_fraction,
+        in_plane=planned.anisotropic_augmentation,
+        masked=tuple(n.scheme == "masked-z-score" for n in agreement.plan.normalization),
+    )
 
     def rng_of_step(step: int) -> np.random.Generator:
         return step_rng(config.federation.seed, site.name, task.round, step, "patches")
 
-    return batches(
-        cached,
-        plan.patch_size,
-        plan.batch_size,
-        0,
-        config.federation.local_steps,
-        rng_of_step,
-        mirror=config.training.mirror,
-        intensity=config.training.intensity,
-    )
-
-
-def _objective(agreement: Agreement, proximal_mu: float) -> Objective:
-    model, planned = agreement.terms.config.model, agreement.configuration
-    return Objective(
-        task=agreement.terms.task,
-        output=model.output,
-        batch_dice=planned.batch_dice,
-        supervision=planned.deep_supervision_weights if model.deep_supervision else (1.0,),
-        proximal_mu=proximal_mu,
-    )
-
-
-def _schedule(agreement: Agreement, round_: int) -> Schedule:
-    config = agreement.terms.config
-    return Schedule(
-        first_step=(round_ - 1) * config.federation.local_steps,
-        total_steps=config.federation.rounds * config.federation.local_steps,
-        learning_rate=config.training.learning_rate,
-        power=config.training.poly_power,
-    )
+    return batches(cached, recipe, first_step, n_steps, rng_of_step, workers=idle_cores())
 
 
 def _validation_dice(
-    site: SiteConfig, agreement: Agreement, network: UNet, device: Device
+    site: SiteConfig, agreement: Agreement, network: nn.Module, device: Device
 ) -> dict[str, float] | None:
     """Return the mean Dice per region over the validation cases, on the plan's grid.
 

@@ -1,117 +1,198 @@
-"""Score a folder of predictions against a folder of references, case by case.
+"""Score a folder of predictions against a folder of references, several cases at once.
 
-Two arrangements of files are read, also mixed: flat (``<case>.nii.gz``, as nnU-Net's labelsTr)
-and BraTS folders (``<case>/<case>_seg.nii.gz``). Cases are paired by name.
+The result does not depend on how many cases are scored at once.
 """
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from client.layouts import DATA_SET, ENDINGS
+from client.layouts import DATA_SET
 from client.nifti import Grid, read_labels, same_grid
+from client.pairs import Pair, find_pairs
+from client.parallel import in_order
 from common.axes import LabelMap
-from common.errors import ConfigError, DataError, Defect
-from common.metrics import BRATS_RULES, EmptyRules, RegionScore, score_case
-from common.scores import ScoreTable
+from common.empty_rules import BRATS_RULES, EmptyRules, RegionScore
+from common.errors import DataError, Defect
+from common.further_metrics import (
+    BASIC_ONLY,
+    FurtherMetric,
+    FurtherMetrics,
+    further_scores,
+    further_scores_of_missing,
+)
+from common.metrics import RegionPair, region_pairs, score_pair
+from common.scores import FurtherTable, ScoreTable, ScoringDefinition, definition_of
 from common.surface import Hd95
 from common.task import Task
 
-BRATS_LABEL_SUFFIXES = ("_seg", "-seg")  # BraTS 2012-2021 and 2023 names, for tasks without files
+MM3_PER_ML = 1000
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The two label files of one case. Never leaves the site."""
+class Scoring:
+    """What is computed."""
+
+    task: Task
+    """Names regions and labels; its label mapping applies to both folders."""
+    hd95: Hd95
+    rules: EmptyRules = BRATS_RULES
+    """What empty regions and missing cases score."""
+    further: FurtherMetrics = BASIC_ONLY
+
+    @property
+    def definition(self) -> ScoringDefinition:
+        """What the numbers mean, for the file of scores."""
+        return definition_of(self.task.name, self.hd95, self.rules, self.further)
+
+    @property
+    def words_for_missing(self) -> str:
+        """What a case without a usable prediction scores."""
+        score = self.rules.missing_case
+        return f"Dice {score.dice:g} and HD95 {score.hd95:g} mm"
+
+
+@dataclass(frozen=True)
+class RegionResult:
+    """One region of one case. Never leaves the site but as its policy allows."""
+
+    score: RegionScore
+    further: dict[FurtherMetric, float]
+    reference_ml: float
+    prediction_ml: float | None
+    """None where there was no usable prediction."""
+
+
+@dataclass(frozen=True)
+class FolderScores:
+    """The scores of a folder. Never leaves the site but as its policy allows."""
+
+    results: Mapping[str, Mapping[str, RegionResult]]
+    """By case, sorted, and region, in the task's order."""
+    missing: tuple[str, ...]
+    """Cases without a prediction; they have the score of a missing case."""
+    unusable: tuple[Defect, ...]
+    """What was wrong with predictions that were scored as missing."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why cases have the score of a missing case, one line each."""
+        return (*(f"{case}: no prediction" for case in self.missing), *map(str, self.unusable))
+
+    @property
+    def table(self) -> ScoreTable:
+        """The basic four."""
+        return {
+            case: {region: result.score for region, result in regions.items()}
+            for case, regions in self.results.items()
+        }
+
+    @property
+    def further(self) -> FurtherTable:
+        """The further metrics; empty mappings where none were asked for."""
+        return {
+            case: {region: result.further for region, result in regions.items()}
+            for case, regions in self.results.items()
+        }
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of one pair; no result where the reference is defective."""
 
     case: str
-    reference: Path
-    prediction: Path | None
-    """None where nothing was predicted for the case."""
+    regions: dict[str, RegionResult] | None
+    defects: list[Defect]
+    unusable: list[Defect]
 
 
 def score_folders(
     reference: Path,
     prediction: Path,
-    task: Task,
+    scoring: Scoring,
     *,
-    hd95: Hd95,
-    rules: EmptyRules = BRATS_RULES,
+    missing_as_zero: bool = False,
+    workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> ScoreTable:
+) -> FolderScores:
     """Score all cases of a reference folder.
 
     Args:
         reference: folder of true label files.
         prediction: folder of predicted label files; a case that it lacks gets the score of a
             missing case.
-        task: names regions and labels; its label mapping applies to both folders.
-        hd95: which definition of HD95.
-        rules: what empty regions and missing cases score.
+        scoring: the task, the metrics and their rules.
+        missing_as_zero: also give that score to a case whose prediction cannot be used.
+        workers: cases scored at once; None means one per usable core.
         progress: called after each case with the number of cases done and of all cases.
-
-    Returns:
-        Scores by case and region, sorted by case.
 
     Raises:
         ConfigError: when a folder does not exist.
         DataError: with every defect of every case: unreadable files, labels that the task does
-            not know, grids that differ, predictions without a reference, ambiguous names.
+            not know, grids that differ, predictions without a reference, ambiguous names; then
+            also with the missing predictions.
     """
-    pairs, defects = find_pairs(reference, prediction, task)
-    scores: dict[str, dict[str, RegionScore]] = {}
-    for done, pair in enumerate(pairs, start=1):
-        try:
-            scores[pair.case] = _score_pair(pair, task, hd95, rules)
-        except DataError as error:
-            defects.extend(error.defects)
+    pairing = find_pairs(reference, prediction, scoring.task)
+    results: dict[str, dict[str, RegionResult]] = {}
+    defects, unusable = [*pairing.defects], [*pairing.ambiguous]
+    outcomes = in_order(partial(_score, scoring=scoring), pairing.pairs, workers)
+    for done, outcome in enumerate(outcomes, start=1):
+        defects += outcome.defects
+        unusable += outcome.unusable
+        if outcome.regions is not None:
+            results[outcome.case] = outcome.regions
         if progress is not None:
-            progress(done, len(pairs))
-    if defects:
-        raise DataError(f"{prediction}: cannot be scored against {reference}:", defects)
-    return scores
+            progress(done, len(pairing.pairs))
+    if defects or (unusable and not missing_as_zero):
+        none = [Defect(case, str(prediction), "a prediction", "none") for case in pairing.missing]
+        every = sorted(
+            [*defects, *unusable, *none], key=lambda one: (one.case != DATA_SET, one.case)
+        )
+        hint = "" if defects else " (with --missing-as-zero, these predictions count as missing)"
+        raise DataError(f"{prediction}: cannot be scored against {reference}{hint}:", every)
+    return FolderScores(results, pairing.missing, tuple(unusable))
 
 
-def find_pairs(reference: Path, prediction: Path, task: Task) -> tuple[list[Pair], list[Defect]]:
-    """Pair the label files of two folders by case name.
-
-    Returns:
-        One pair per reference, sorted by case, and what is wrong with names and folders.
-
-    Raises:
-        ConfigError: when a folder does not exist.
-    """
-    true, defects = _label_files(reference, task)
-    predicted, more_defects = _label_files(prediction, task)
-    if not true and not defects:
-        defects = [Defect(DATA_SET, str(reference), "at least one label file (.nii.gz)", "none")]
-    if not predicted and not more_defects:
-        fault = ("at least one label file (.nii.gz); a folder of none is no submission", "none")
-        more_defects = [Defect(DATA_SET, str(prediction), *fault)]
-    unmatched = [
-        Defect(case, str(predicted[case]), f"a reference of that case in {reference}", "none")
-        for case in sorted(predicted.keys() - true.keys() - {defect.case for defect in defects})
-    ]
-    pairs = [Pair(case, true[case], predicted.get(case)) for case in sorted(true)]
-    return pairs, [*defects, *more_defects, *unmatched]
-
-
-def _score_pair(pair: Pair, task: Task, hd95: Hd95, rules: EmptyRules) -> dict[str, RegionScore]:
+def _score(pair: Pair, scoring: Scoring) -> _Outcome:
+    """Read and score one case; what is wrong with it is returned, not raised."""
+    task = scoring.task
     defects: list[Defect] = []
+    unusable: list[Defect] = []
     true = _read(pair.case, pair.reference, task, defects)
-    predicted = _read(pair.case, pair.prediction, task, defects) if pair.prediction else None
-    if true and predicted and (difference := same_grid(true[1], predicted[1])):
+    found = _read(pair.case, pair.prediction, task, unusable) if pair.prediction else None
+    if true and found and (difference := same_grid(true[1], found[1])):
         expected = f"the grid of {pair.reference}"
-        defects.append(Defect(pair.case, str(pair.prediction), expected, difference))
-    if defects or true is None:
-        raise DataError("The case cannot be scored:", defects)
-    if predicted is None:
-        return dict.fromkeys(task.regions, rules.missing_case)
+        unusable.append(Defect(pair.case, str(pair.prediction), expected, difference))
+    if true is None or defects:
+        return _Outcome(pair.case, None, defects, unusable)
     labels, grid = true
-    return score_case(labels, predicted[0], grid.spacing_mm, task, hd95=hd95, rules=rules)
+    usable = found is not None and not unusable
+    predicted = found[0] if found and usable else np.zeros_like(labels)
+    pairs = region_pairs(labels, predicted, grid.spacing_mm, task)
+    result = _result if usable else _missing
+    regions = {region: result(one, scoring) for region, one in pairs.items()}
+    return _Outcome(pair.case, regions, defects, unusable)
+
+
+def _result(pair: RegionPair, scoring: Scoring) -> RegionResult:
+    return RegionResult(
+        score=score_pair(pair, hd95=scoring.hd95, rules=scoring.rules),
+        further=further_scores(pair, scoring.further, scoring.rules),
+        reference_ml=pair.n_reference * pair.voxel_mm3 / MM3_PER_ML,
+        prediction_ml=pair.n_prediction * pair.voxel_mm3 / MM3_PER_ML,
+    )
+
+
+def _missing(pair: RegionPair, scoring: Scoring) -> RegionResult:
+    return RegionResult(
+        score=scoring.rules.missing_case,
+        further=further_scores_of_missing(scoring.further, scoring.rules),
+        reference_ml=pair.n_reference * pair.voxel_mm3 / MM3_PER_ML,
+        prediction_ml=None,
+    )
 
 
 def _read(case: str, path: Path, task: Task, defects: list[Defect]) -> tuple[LabelMap, Grid] | None:
@@ -128,44 +209,3 @@ def _read(case: str, path: Path, task: Task, defects: list[Defect]) -> tuple[Lab
         expected = f"labels {', '.join(map(str, sorted(task.accepted_values)))} of {task.name}"
         defects.append(Defect(case, str(path), expected, unknown))
     return labels, grid
-
-
-def _label_files(folder: Path, task: Task) -> tuple[dict[str, Path], list[Defect]]:
-    """Return the label file of every case in a folder, and the cases that have not just one."""
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: expected a folder of label files, found no such folder")
-    suffixes = task.files.label_suffixes if task.files else BRATS_LABEL_SUFFIXES
-    labels = folder / "labelsTr"  # Decathlon and nnU-Net data sets keep their labels there
-    files: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted((labels if labels.is_dir() else folder).iterdir()):
-        if path.is_dir():
-            if images := [image for image in sorted(path.iterdir()) if _is_nifti(image)]:
-                files[path.name] += _labels_among(images, suffixes)
-        elif _is_nifti(path):
-            files[_case_name(path, suffixes)].append(path)
-    defects = [
-        Defect(case, str(folder), "one label file", ", ".join(map(str, paths)) or "none")
-        for case, paths in files.items()
-        if len(paths) != 1
-    ]
-    return {case: paths[0] for case, paths in files.items() if len(paths) == 1}, defects
-
-
-def _labels_among(images: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
-    """Return the files whose name says label, or else the only file there is."""
-    labels = [path for path in images if _stem(path).endswith(suffixes)]
-    return labels or (images if len(images) == 1 else [])
-
-
-def _case_name(path: Path, suffixes: tuple[str, ...]) -> str:
-    stem = _stem(path)
-    return next((stem.removesuffix(end) for end in suffixes if stem.endswith(end)), stem)
-
-
-def _stem(path: Path) -> str:
-    return next(path.name.removesuffix(end) for end in ENDINGS if path.name.endswith(end))
-
-
-def _is_nifti(path: Path) -> bool:
-    """Tell NIfTI files from others, also from the hidden ``._`` files that some systems leave."""
-    return path.is_file() and path.name.endswith(ENDINGS) and not path.name.startswith(".")

@@ -1,28 +1,82 @@
-"""From a prepared image to labels on the image's own grid: predict, restore, decide."""
+"""From a prepared image to labels on the image's own grid: predict, restore, decide.
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+Everything after the network runs slab by slab along z, so that no array of all outputs on the
+whole grid is held; only the mean over several models is, in memory or on disk (`Workspace`).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import nn
 
 from client.device import Device
-from client.export import TrainedModel
-from client.inspection import check
-from client.layouts import describe
-from client.nifti import read_scan, write_labels
-from client.predict import decide, predict
-from client.preprocess import Geometry, Prepared, prepare, restore, uncrop
+from client.predict import Averaging, Window, activated, decide, predicted_slabs
+from client.preprocess import Geometry
+from client.resample import resample_labels
 from client.site import Agreement
-from client.statistics import calibrate_on, received_network
-from common.axes import Image, LabelMap
-from common.case import Case
-from common.errors import ConfigError
-from common.network import UNet
+from client.uncertainty import normalised_entropy
+from client.way_back import restored_slabs
+from client.workspace import Workspace
+from common.axes import Image, LabelMap, Probabilities, Shape, SpacingMm
+from common.config import Output
+from common.plan import Plan
+from common.task import Task
+
+Slabs: TypeAlias = Iterator[Probabilities]
+"""Consecutive slabs of the cropped image, axes (output, z, y, x)."""
+CaseProgress = Callable[[int, int], None]
+SLAB_BYTES = 2**23  # of the mean over models that is decided on together
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network that can predict, with the agreement that it was trained by."""
+
+    network: nn.Module
+    """With its own batch-norm statistics in place."""
+    agreement: Agreement
+    device: Device
+    mirroring: bool
+
+    @property
+    def output(self) -> Output:
+        """What the network's outputs are probabilities of."""
+        return self.agreement.terms.config.model.output
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is made besides labels."""
+
+    uncertainty: bool = False
+    probabilities: bool = False
+
+
+LABELS_ONLY = Wanted()
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What was predicted for a case, on the whole RAS+ image, axes (z, y, x). Stays at the site."""
+
+    labels: LabelMap
+    uncertainty: NDArray[np.float32] | None
+    """Normalised entropy; 0 outside the crop."""
+    probabilities: dict[str, NDArray[np.uint8]]
+    """By region, or by label above background: in 255ths; 0 outside the crop; maybe none."""
 
 
 def segment(
-    image: Image, geometry: Geometry, network: UNet, agreement: Agreement, device: Device
+    image: Image,
+    geometry: Geometry,
+    network: nn.Module,
+    agreement: Agreement,
+    device: Device,
+    *,
+    previous: LabelMap | None = None,
 ) -> LabelMap:
     """Return the predicted labels of a prepared image.
 
@@ -32,68 +86,145 @@ def segment(
         network: with its own batch-norm statistics in place.
         agreement: plan and settings of the run.
         device: where to compute.
+        previous: labels of the first stage of a cascade, axes (z, y, x) of the RAS+ image.
 
     Returns:
         Label values, axes (z, y, x), of the whole RAS+ image.
     """
-    config = agreement.terms.config
-    probabilities = predict(
-        network,
+    mirroring = agreement.terms.config.evaluation.mirroring
+    model, space = Predictor(network, agreement, device, mirroring), Workspace()
+    slabs = probability_slabs(model, image, geometry, space, previous=previous)
+    return decided(slabs, geometry, agreement.terms.task, model.output, LABELS_ONLY, space).labels
+
+
+def probability_slabs(
+    model: Predictor,
+    image: Image,
+    geometry: Geometry,
+    space: Workspace,
+    *,
+    previous: LabelMap | None = None,
+    progress: CaseProgress | None = None,
+) -> Slabs:
+    """Yield a model's probabilities on the grid of the cropped image, slab by slab.
+
+    Args:
+        model: the network and how it was trained.
+        image: prepared intensities (channel, network axes).
+        geometry: how it lies in the file's RAS+ image.
+        space: memory for the mean over tiles.
+        previous: labels of the first stage of a cascade, axes (z, y, x) of the RAS+ image.
+        progress: told tiles done and all tiles.
+    """
+    agreement = model.agreement
+    if previous is not None:
+        image = with_previous(image, on_network_grid(previous, geometry), agreement.terms.task)
+    averaging = averaging_of(agreement.plan)
+    scores = predicted_slabs(
+        model.network,
         image,
-        agreement.configuration.patch_size,
-        config.model.output,
-        device,
-        mirroring=config.evaluation.mirroring,
+        Window(agreement.configuration.patch_size, model.output, model.mirroring, averaging),
+        model.device,
+        transpose=geometry.transpose,
+        progress=progress,
+        allocate=space.zeros,
     )
-    labels = decide(restore(probabilities, geometry), agreement.terms.task, config.model.output)
-    return uncrop(np.ascontiguousarray(labels), geometry)
+    for slab in restored_slabs(scores, geometry):
+        yield slab if averaging == "probabilities" else activated(slab, model.output)
+        space.settle()
 
 
-def segment_folder(
-    trained: TrainedModel, folder: Path, output: Path, progress: Callable[[int, int], None]
-) -> str:
-    """Segment every case of a folder and write NIfTI in each image's own grid and orientation.
+def mean_of_models(members: Sequence[Callable[[], Slabs]], shape: Shape, space: Workspace) -> Slabs:
+    """Yield the mean of the models' probabilities; one model after the other is run.
 
-    Batch-norm statistics, if the model has any, are estimated on these images.
-
-    Returns:
-        What was done about batch norm, in words.
-
-    Raises:
-        DataError: with all cases that lack a file, before anything is written.
+    Args:
+        members: start a model's prediction each; all of one cropped image.
+        shape: of that crop, along (z, y, x).
+        space: memory for the sum.
     """
-    agreement = trained.agreement
-    task = agreement.terms.task
-    found = describe(folder, task, labels_required=False)
-    check(replace(found, cases=tuple(replace(case, label=None) for case in found.cases)), task)
-    _require_no_overwriting(found.cases, output)
-    cases = found.cases
-    network, device = received_network(agreement, trained.weights)
-    images = [lambda case=case: _prepared(case, agreement).image for case in cases]
-    note = calibrate_on(images, "prediction", agreement, network, device)
-    for done, case in enumerate(cases, start=1):
-        scan = read_scan(case, len(task.channels))
-        prepared = _prepared(case, agreement)
-        labels = segment(prepared.image, prepared.geometry, network, agreement, device)
-        write_labels(output / f"{case.name}.nii.gz", labels, scan.grid)
-        progress(done, len(cases))
-    return note
+    if len(members) == 1:
+        yield from members[0]()
+        return
+    total: NDArray[np.float32] | None = None  # axes (z, output, y, x): a slab lies together
+    for member in members:
+        start = 0
+        for slab in member():
+            if total is None:
+                total = space.zeros((shape[0], len(slab), *shape[1:]), np.float32)
+            total[start : start + slab.shape[1]] += slab.swapaxes(0, 1)
+            start += slab.shape[1]
+            space.settle()
+    if total is None:
+        raise ValueError("members: expected at least one model")
+    step = max(1, SLAB_BYTES // total[0].nbytes)
+    for first in range(0, shape[0], step):
+        mean = total[first : first + step] / np.float32(len(members))
+        yield np.ascontiguousarray(mean.swapaxes(0, 1))
+        space.settle()
 
 
-def _require_no_overwriting(cases: Sequence[Case], output: Path) -> None:
-    """Demand that no prediction takes the place of an image or a reference.
+def decided(
+    slabs: Slabs, geometry: Geometry, task: Task, output: Output, wanted: Wanted, space: Workspace
+) -> Segmentation:
+    """Decide between the labels, slab by slab, and put them into the full image.
 
-    Raises:
-        ConfigError: with the first file that would be lost.
+    Args:
+        slabs: probabilities on the grid of the crop.
+        geometry: where the crop lies in the image.
+        task: its labels and regions.
+        output: what the probabilities are of.
+        wanted: what to make besides labels.
+        space: memory for maps of probabilities.
     """
-    files = {path.resolve() for case in cases for path in (*case.images, case.label) if path}
-    for case in cases:
-        target = output / f"{case.name}.nii.gz"
-        if target.resolve() in files:
-            raise ConfigError(f"--output: {target} is part of the input; expected another folder")
+    names = _names(task, output) if wanted.probabilities else {}
+    found = Segmentation(
+        labels=np.zeros(geometry.full_shape, np.uint8),
+        uncertainty=np.zeros(geometry.full_shape, np.float32) if wanted.uncertainty else None,
+        probabilities={name: space.zeros(geometry.full_shape, np.uint8) for name in names},
+    )
+    depth, height, width = geometry.slices
+    start = depth.start
+    for slab in slabs:
+        place = (slice(start, start + slab.shape[1]), height, width)
+        start += slab.shape[1]
+        found.labels[place] = decide(slab, task, output)
+        if found.uncertainty is not None:
+            found.uncertainty[place] = normalised_entropy(slab, output)
+        for name, index in names.items():
+            found.probabilities[name][place] = np.rint(slab[index] * 255)
+        space.settle()
+    return found
 
 
-def _prepared(case: Case, agreement: Agreement) -> Prepared:
-    scan = read_scan(case, len(agreement.terms.task.channels))
-    plan, configuration = agreement.plan, agreement.configuration
-    return prepare(scan.image, scan.spacing_mm, None, plan, configuration)
+def on_network_grid(labels: LabelMap, geometry: Geometry) -> LabelMap:
+    """Bring labels, axes (z, y, x) of the RAS+ image, to the grid of the prepared case."""
+    reordered = np.ascontiguousarray(labels[geometry.slices].transpose(geometry.transpose))
+    a, b, c = (geometry.spacing_mm[axis] for axis in geometry.transpose)
+    spacing_mm: SpacingMm = (a, b, c)
+    network_mm = geometry.network_spacing_mm
+    return resample_labels(reordered, spacing_mm, network_mm, geometry.resampling)
+
+
+def with_previous(image: Image, labels: LabelMap, task: Task) -> Image:
+    """Append the labels of a cascade's first stage, one channel of 0 and 1 per label.
+
+    Args:
+        image: prepared intensities (channel, a, b, c).
+        labels: of the first stage on the same grid.
+        task: its labels above background, ascending, are the channels.
+    """
+    masks = [labels == value for value in task.foreground_labels]
+    return np.concatenate((image, np.stack(masks).astype(np.float32)))
+
+
+def averaging_of(plan: Plan) -> Averaging:
+    """Return what is averaged over tiles and mirrorings: as the plan's rules do it."""
+    return "probabilities" if plan.rules == "paper" else "logits"
+
+
+def _names(task: Task, output: Output) -> dict[str, int]:
+    """Return which output belongs to which region, or to which label above background."""
+    if output == "regions":
+        return {region: index for index, region in enumerate(task.regions)}
+    by_value = {value: name for name, value in task.labels.items()}
+    return {by_value[value]: 1 + i for i, value in enumerate(task.foreground_labels)}

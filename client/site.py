@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Ge, Gt
+from pydantic import model_validator
+from torch import nn
 
+from common.aggregates import MetricsRelease
 from common.batchnorm import local_names
 from common.codec import read_json, read_toml, record, write_json
 from common.config import SiteName
 from common.errors import MessageError, PolicyError
 from common.files import make_folder
 from common.messages import PrepareTask
-from common.network import UNet, build_network
+from common.network import build_network
 from common.plan import Configuration, Plan, three_d
 from common.release import DEFAULT_MIN_CASES, MinCases, ReleaseMode
 from common.secure_sum import Key
@@ -25,22 +28,35 @@ FEWEST_SITES = 3  # in a sum of two, each would see the other
 class Policy:
     """What the hospital lets out of the building, besides model weights."""
 
-    case_scores: bool
-    """Metrics of numbered, unnamed cases of a held-out site."""
+    metrics: MetricsRelease
+    """How much of the metrics that a held-out site measures: none, only sums of ranks, aggregates,
+    or those of numbered, unnamed cases (`common.aggregates`)."""
     validation_means: bool
     """Mean Dice over a training site's own validation cases."""
     pictures: bool
-    """Overlay pictures of three cases, without any text about the patient."""
+    """Overlay pictures of three cases, without any text about the patient; they show what the
+    metrics of cases say, so `metrics` has to be "cases"."""
     fingerprint: ReleaseMode
     """Counts of the data set as they are, only in bins of several cases, or only in the sum of
     several sites (`common.release`)."""
     min_cases_per_bin: MinCases = DEFAULT_MIN_CASES
     """Smallest bin of a coarse fingerprint."""
+    min_cases_per_aggregate: MinCases = DEFAULT_MIN_CASES
+    """Fewest cases of which means and quartiles of metrics are released; of fewer, only ranks."""
     min_secure_sites: Annotated[int, Ge(FEWEST_SITES)] = FEWEST_SITES
     """Fewest sites, this one included, whose fingerprints are summed unseen."""
     edited_plans: bool = False
     """Whether to train by a plan that does not follow from the fingerprints but was changed by a
     person at the coordinator."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Policy":
+        if self.pictures and self.metrics != "cases":
+            raise ValueError(
+                "pictures: expected false, for pictures show single cases and metrics is "
+                f"{self.metrics!r}"
+            )
+        return self
 
 
 @record
@@ -96,11 +112,11 @@ class Agreement:
         """The network configuration that this run uses."""
         return three_d(self.plan, self.terms.config.model.configuration)
 
-    def network(self) -> UNet:
+    def network(self) -> nn.Module:
         """Build the run's network."""
         return build_network(self.terms.task, self.configuration, self.terms.config.model)
 
-    def local_names(self, network: UNet) -> frozenset[str]:
+    def local_names(self, network: nn.Module) -> frozenset[str]:
         """Return the tensors that stay at the site."""
         return local_names(network, self.terms.config.model.batch_norm)
 

@@ -115,15 +115,15 @@ def resample_labels(maps: Tensor, places: Positions) -> Tensor:
     if window is None:
         return moved
     inner = tuple(place[window] for place in places)
-    best: Tensor | None = None
-    values = [value for value in range(1, int(maps.max()) + 1) if (maps == value).any()]
-    shares = [resample((maps == value).float(), inner) for value in values]
-    best = 1 - torch.stack(shares).sum(dim=0)  # the background's
     inside = moved[(slice(None), *window)]
-    for value, share in zip(values, shares, strict=True):
-        better = share > best
-        inside[better] = value
-        best = torch.maximum(best, share)
+    best, total = (torch.zeros(inside.shape, device=maps.device) for _ in range(2))
+    for value in range(1, int(maps.max()) + 1):  # one at a time: there may be a hundred
+        if (mask := maps == value).any():
+            share = resample(mask.float(), inner)
+            inside[share > best] = value
+            best = torch.maximum(best, share)
+            total += share
+    inside[best <= 1 - total] = 0  # the rest is the background's, and a tie
     return moved
 
 

@@ -18,13 +18,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from client.device import Device, choose_device
-from client.predict import pad_to
 from client.site import Agreement, SiteConfig
+from client.tiles import pad_to
 from common.axes import Image, Shape, Weights
 from common.batchnorm import has_batch_norm
 from common.errors import ConfigError
 from common.files import keep_recent, round_of, write_atomically
-from common.network import UNet, load_all_weights, load_weights, weights_of
+from common.network import load_all_weights, load_weights, weights_of
 from common.random import step_rng
 
 CALIBRATION_CASES = 16  # about 1 GiB of BraTS cases
@@ -128,7 +128,7 @@ def calibrate_on(
     images: Sequence[Callable[[], Image]],
     name: str,
     agreement: Agreement,
-    network: UNet,
+    network: nn.Module,
     device: Device,
 ) -> str:
     """Estimate the network's batch-norm statistics on prepared images, without any label.
@@ -168,7 +168,7 @@ def _calibration_batches(
         yield random_patches(images, plan.patch_size, plan.batch_size, rng)
 
 
-def received_network(agreement: Agreement, weights: Weights) -> tuple[UNet, Device]:
+def received_network(agreement: Agreement, weights: Weights) -> tuple[nn.Module, Device]:
     """Build the network of a model that arrived, without any site's own statistics."""
     network = agreement.network()
     load_all_weights(network, weights, agreement.local_names(network))

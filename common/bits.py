@@ -26,6 +26,12 @@ def pack(mask: Mask) -> Bits:
     return packed.view(np.dtype("<u8")).astype(np.uint64, copy=False)
 
 
+def unpack(bits: Bits) -> Mask:
+    """Return bits as a mask, axes (z, y, x), whose rows are as long as their words."""
+    octets = np.ascontiguousarray(bits, np.dtype("<u8")).view(np.uint8)
+    return np.unpackbits(octets, axis=-1, bitorder="little").view(np.bool_)
+
+
 def positions(bits: Bits) -> NDArray[np.int64]:
     """Return (n, 3) indices (z, y, x) of the voxels that are set."""
     words = np.argwhere(bits)  # most words hold none

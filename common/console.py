@@ -11,8 +11,11 @@ N_LINES = 10  # about as many plain lines per task
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that is told (done, all); shows a bar or, every tenth, a line."""
+def progress(what: str) -> Iterator[Callable[[float, int], None]]:
+    """Yield a function that is told (done, all); shows a bar or, every tenth, a line.
+
+    Of what is done, a fraction moves the bar only.
+    """
     if not sys.stderr.isatty():
         yield lambda done, total: _line(what, done, total)
         return
@@ -28,7 +31,7 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _line(what: str, done: int, total: int) -> None:
+def _line(what: str, done: float, total: int) -> None:
     step = max(1, total // N_LINES)
     if done == total or done % step == 0:
         say(f"{what}: {done} of {total}")

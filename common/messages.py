@@ -6,16 +6,21 @@ cases are numbers, errors are codes.
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, MaxLen
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from pydantic import StringConstraints
 
+from common.aggregates import Aggregate
 from common.codec import record
 from common.config import RunConfig, SiteName
 from common.fingerprint import Fingerprint
 from common.plan import Plan
+from common.rank_sums import RankSums
 from common.secure_sum import MAX_SITES, Key, Nonce, Roster
 from common.task import Task
 
 Count = Annotated[int, Ge(0)]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,139}$")]
+"""A method, or ``method@site`` for one of several models; also names a file at the site."""
 
 
 @record
@@ -99,6 +104,8 @@ class TrainTask:
     method: str
     round: Annotated[int, Ge(1)]
     proximal_mu: Annotated[float, Ge(0)]
+    rate_factor: Annotated[float, Gt(0), Le(1)] = 1.0
+    """What the learning rate is multiplied by, after plateaus (`common.schedules`)."""
 
 
 @record
@@ -140,7 +147,7 @@ class TestTask:
 
     run: str
     plan_hash: str
-    method: str
+    method: ModelName
     pictures: bool
 
 
@@ -171,9 +178,36 @@ class Tested:
 
     __test__ = False  # not a test class for pytest
 
+    metrics: Literal["ranks", "aggregates", "cases"]
+    """How much this site releases; below "cases" the scores stay there until `RankTask`."""
+    n_cases: Annotated[int, Ge(1)]
+    data: Key
+    """A random word that stays the same while images and references do; it tells nothing else."""
     scores: tuple[CaseScore, ...]
+    """Empty unless `metrics` is "cases"; so are the pictures."""
     pictures: tuple[Picture, ...]
     note: str
+
+
+@record
+class RankTask:
+    """Coordinator to held-out site: rank the models that you tested in this run."""
+
+    run: str
+    plan_hash: str
+    methods: dict[ModelName, Annotated[tuple[ModelName, ...], MinLen(1)]]
+    """Models by method; the scores of a method are the mean over its models in every case."""
+
+
+@record
+class Ranked:
+    """Held-out site to coordinator: sums over all its cases, nothing of a single one."""
+
+    data: Key
+    """As in `Tested`."""
+    sums: RankSums
+    aggregates: tuple[Aggregate, ...] = ()
+    """As far as the policy allows and the site has enough cases."""
 
 
 @record

@@ -1,71 +1,64 @@
-"""Dice, HD95, sensitivity and specificity of a region, and the rules for empty regions as data.
+"""Dice, HD95, sensitivity, specificity and volume difference of a region.
 
-No library follows the BraTS rules for empty regions by itself (they raise, return NaN, or return
-a perfect 0), so the rules stand here once, in `EmptyRules`, and everything asks them.
+Other metrics of a region: `common.surfels` (normalised surface Dice), `common.lesions`
+(lesion-wise). What empty regions score is data: `common.empty_rules`.
 
 Sources:
-    Dice, sensitivity, specificity, empty regions: CaPTk, BraTSMetrics.
+    Dice, sensitivity, specificity: CaPTk, BraTSMetrics.
     HD95: see `common.surface`.
 """
 
-import math
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
+from math import prod
 
 import numpy as np
 
 from common.axes import LabelMap, Mask, SpacingMm
 from common.bits import Bits, count, pack
-from common.codec import record
+from common.empty_rules import BRATS_RULES, EmptyRules, RegionScore
 from common.surface import HD95_DEFINITIONS, Hd95, bit_distances, label_box
 from common.task import Task
 
+__all__ = [
+    "BRATS_RULES",
+    "EmptyRules",
+    "RegionPair",
+    "RegionScore",
+    "region_pairs",
+    "score_case",
+    "score_pair",
+    "score_region",
+    "volume_difference",
+]
+
 
 @dataclass(frozen=True)
-class RegionScore:
-    """How well one region of one case was found. About a patient: leaves by site policy only.
+class RegionPair:
+    """One region of one case, true and predicted: what all its metrics are computed from."""
 
-    NaN stands for a value that is missing; it comes from files, never from scoring.
-    """
+    reference: Bits
+    """May be cropped, as long as every true voxel of either mask is inside."""
+    prediction: Bits
+    """Same shape as `reference`."""
+    spacing_mm: SpacingMm
+    n_image_voxels: int
+    """Of the whole image."""
 
-    dice: float
-    """2 TP / (2 TP + FP + FN), 0 to 1."""
-    hd95: float
-    """95th percentile of the surface distances in mm, in the definition that was asked for."""
-    sensitivity: float
-    """TP / (TP + FN), 0 to 1."""
-    specificity: float
-    """TN / (TN + FP) over the whole image, 0 to 1."""
+    @cached_property
+    def n_reference(self) -> int:
+        """Voxels of the reference."""
+        return count(self.reference)
 
+    @cached_property
+    def n_prediction(self) -> int:
+        """Voxels of the prediction."""
+        return count(self.prediction)
 
-@record
-class EmptyRules:
-    """What a region scores where a formula has no answer. May leave the site."""
-
-    both_empty: RegionScore
-    """Neither the reference nor the prediction holds the region."""
-    dice_one_empty: float
-    """Exactly one of them holds it, be it by a single voxel."""
-    hd95_one_empty_mm: float
-    sensitivity_one_empty: float
-    specificity_no_negatives: float
-    """The reference fills the whole image, so that no voxel could be found negative."""
-    missing_case: RegionScore
-    """Nothing was submitted for the case."""
-
-
-PERFECT = RegionScore(dice=1.0, hd95=0.0, sensitivity=1.0, specificity=1.0)
-
-BRATS_RULES = EmptyRules(
-    both_empty=PERFECT,  # CaPTk, BraTSMetrics
-    dice_one_empty=0.0,  # as above
-    hd95_one_empty_mm=math.hypot(240, 240, 155),  # 373.1287: voxel diagonal of a BraTS image
-    sensitivity_one_empty=0.0,  # CaPTk, BraTSMetrics
-    specificity_no_negatives=1.0,  # as above
-    missing_case=RegionScore(  # FeTS 2022, ranking scripts: 374 is worse than any BraTS score
-        dice=0.0, hd95=374.0, sensitivity=0.0, specificity=0.0
-    ),
-)
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of one voxel."""
+        return prod(self.spacing_mm)
 
 
 def score_region(
@@ -90,7 +83,7 @@ def score_region(
     """
     box = label_box(reference, prediction)
     masks = pack(reference[box]), pack(prediction[box])
-    return _score(*masks, spacing_mm, n_image_voxels=reference.size, hd95=hd95, rules=rules)
+    return score_pair(RegionPair(*masks, spacing_mm, reference.size), hd95=hd95, rules=rules)
 
 
 def score_case(
@@ -115,15 +108,57 @@ def score_case(
     Returns:
         One score per region, in the task's order.
     """
+    pairs = region_pairs(reference, prediction, spacing_mm, task)
+    return {region: score_pair(pair, hd95=hd95, rules=rules) for region, pair in pairs.items()}
+
+
+def region_pairs(
+    reference: LabelMap, prediction: LabelMap, spacing_mm: SpacingMm, task: Task
+) -> dict[str, RegionPair]:
+    """Return every region of a case, in the task's order; arguments as for `score_case`."""
     box = label_box(reference, prediction)  # no region holds background
     truths, found = _region_bits(reference[box], task), _region_bits(prediction[box], task)
-    masks = zip(task.regions, truths, found, strict=True)
     return {
-        region: _score(
-            true, predicted, spacing_mm, n_image_voxels=reference.size, hd95=hd95, rules=rules
-        )
-        for region, true, predicted in masks
+        region: RegionPair(true, predicted, spacing_mm, reference.size)
+        for region, true, predicted in zip(task.regions, truths, found, strict=True)
     }
+
+
+def score_pair(pair: RegionPair, *, hd95: Hd95, rules: EmptyRules) -> RegionScore:
+    """Return the four values of one region, all finite."""
+    if pair.n_reference == pair.n_prediction == 0:
+        return rules.both_empty
+    hits = count(pair.reference & pair.prediction)
+    negatives = pair.n_image_voxels - pair.n_reference
+    true_negatives = negatives - (pair.n_prediction - hits)
+    specificity = true_negatives / negatives if negatives else rules.specificity_no_negatives
+    if pair.n_reference == 0 or pair.n_prediction == 0:
+        return RegionScore(
+            dice=rules.dice_one_empty,
+            hd95=rules.hd95_one_empty_mm,
+            sensitivity=rules.sensitivity_one_empty,
+            specificity=specificity,
+        )
+    distances = bit_distances(pair.reference, pair.prediction, pair.spacing_mm)
+    return RegionScore(
+        dice=2 * hits / (pair.n_reference + pair.n_prediction),
+        hd95=HD95_DEFINITIONS[hd95](distances),
+        sensitivity=hits / pair.n_reference,
+        specificity=specificity,
+    )
+
+
+def volume_difference(pair: RegionPair, rules: EmptyRules = BRATS_RULES) -> float:
+    """Return the volume by which prediction and reference differ, as a fraction of the reference.
+
+    Source: "absolute volume difference" of MRBrainS (Mendrik et al. 2015) and of the WMH challenge
+        (Kuijf et al. 2019), there in percent.
+    """
+    if pair.n_reference == pair.n_prediction:  # also where both are empty
+        return 0.0
+    if pair.n_reference == 0 or pair.n_prediction == 0:
+        return rules.volume_difference_one_empty
+    return abs(pair.n_prediction - pair.n_reference) / pair.n_reference
 
 
 def _region_bits(labels: LabelMap, task: Task) -> list[Bits]:
@@ -134,32 +169,3 @@ def _region_bits(labels: LabelMap, task: Task) -> list[Bits]:
         reduce(np.bitwise_or, (masks[value] for value in region))
         for region in task.regions.values()
     ]
-
-
-def _score(
-    reference: Bits,
-    prediction: Bits,
-    spacing_mm: SpacingMm,
-    *,
-    n_image_voxels: int,
-    hd95: Hd95,
-    rules: EmptyRules,
-) -> RegionScore:
-    """Score masks that may be cropped, as long as every true voxel is inside."""
-    n_reference, n_prediction = count(reference), count(prediction)
-    if n_reference == n_prediction == 0:
-        return rules.both_empty
-    hits = count(reference & prediction)
-    negatives = n_image_voxels - n_reference
-    true_negatives = negatives - (n_prediction - hits)
-    one_empty = n_reference == 0 or n_prediction == 0
-    return RegionScore(
-        dice=rules.dice_one_empty if one_empty else 2 * hits / (n_reference + n_prediction),
-        hd95=(
-            rules.hd95_one_empty_mm
-            if one_empty
-            else HD95_DEFINITIONS[hd95](bit_distances(reference, prediction, spacing_mm))
-        ),
-        sensitivity=rules.sensitivity_one_empty if one_empty else hits / n_reference,
-        specificity=(true_negatives / negatives if negatives else rules.specificity_no_negatives),
-    )

@@ -1,15 +1,12 @@
 """The coordinator's commands: plan, rank, report."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from common.console import say
-from common.errors import ConfigError
 from common.plan import Rules
-from common.scores import ScoreTable
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
@@ -60,22 +57,55 @@ def rank(
     ],
     output: Output,
     scheme: Annotated[
-        Literal["brats", "fets"], typer.Option(help="Average over cases, or over institutions.")
+        Literal["brats", "fets", "fets-task1"],
+        typer.Option(help="Cases count the same, institutions do, or convergence counts too."),
     ] = "brats",
     ties: Annotated[
-        Literal["min", "average"], typer.Option(help="Rank of methods with equal values.")
-    ] = "min",
+        Literal["min", "average"] | None,
+        typer.Option(help="Rank of equal values; what is customary with the scheme if absent."),
+    ] = None,
+    test: Annotated[
+        Literal["exact", "monte-carlo"], typer.Option(help="The permutation test.")
+    ] = "exact",
+    draws: Annotated[int, typer.Option(min=1, help="Of the Monte Carlo test.")] = 100_000,
+    bootstrap: Annotated[
+        int | None,
+        typer.Option(min=0, help="Samples for intervals of ranks; 1000 if absent, 0 for none."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    convergence: Annotated[
+        Path | None,
+        typer.Option(help="JSON with a score per method, higher is better; for fets-task1."),
+    ] = None,
+    sums: Annotated[
+        bool, typer.Option("--sums", help="The files are rank sums of institutions (JSON).")
+    ] = False,
+    release: Annotated[
+        str | None,
+        typer.Option(help="Write the rank sums of this institution instead of a ranking."),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write a page (HTML).")] = None,
 ) -> None:
     """Rank methods: rank first, per case and metric, then aggregate; with permutation tests."""
     from common.codec import write_json
-    from common.ranking import rank_methods
-    from common.scores import require_one_definition
+    from server.rank_files import RankOptions, ranked_files, released_sums
+    from server.ranking_report import write_ranking_page
 
-    files = {method: _score_files(path) for method, path in _named(scores).items()}
-    every = {str(path): path for by_site in files.values() for path in by_site.values()}
-    require_one_definition(every)
-    ranking = rank_methods(_read(files), scheme=scheme, ties=ties)
+    options = RankOptions(
+        scheme=scheme,
+        ties=ties,
+        convergence=convergence,
+        n_draws=draws if test == "monte-carlo" else None,
+        n_bootstrap=bootstrap,
+        seed=seed,
+    )
+    if release is not None:
+        write_json(output, released_sums(scores, release, options))
+        return
+    ranking, source = ranked_files(scores, options, sums=sums)
     write_json(output, ranking)
+    if report is not None:
+        write_ranking_page(report, ranking, source)
     for method in sorted(ranking.methods, key=lambda name: ranking.mean_rank[name]):
         place, mean_rank = ranking.final_rank[method], ranking.mean_rank[method]
         typer.echo(f"{place}. {method}: mean rank {mean_rank:.4f}")
@@ -88,36 +118,6 @@ def report(
     from server.report import write_report
 
     typer.echo(write_report(run_dir))
-
-
-def _named(paths: list[Path]) -> dict[str, Path]:
-    """Name each method after its file, or after its folder where file names repeat."""
-    by_stem = {path.stem: path for path in paths}
-    named = by_stem if len(by_stem) == len(paths) else {path.parent.name: path for path in paths}
-    if len(named) != len(paths):
-        raise ConfigError(
-            "rank: expected one file per method with different names, "
-            f"found {', '.join(map(str, paths))}"
-        )
-    return named
-
-
-def _score_files(path: Path) -> dict[str, Path]:
-    if not path.is_dir():
-        return {"": path}
-    files = {file.stem: file for file in sorted(path.glob("*.csv"))}
-    if not files:
-        raise ConfigError(f"{path}: expected score files (.csv), found none")
-    return files
-
-
-def _read(files: Mapping[str, Mapping[str, Path]]) -> dict[str, dict[str, ScoreTable]]:
-    from common.scores import read_scores
-
-    return {
-        method: {site: read_scores(path) for site, path in by_site.items()}
-        for method, by_site in files.items()
-    }
 
 
 COMMANDS = (plan, rank, report)

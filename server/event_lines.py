@@ -6,6 +6,7 @@ from server.events import (
     HeldOutScored,
     Note,
     PlanMade,
+    RanksReleased,
     RoundFinished,
     RunFinished,
     RunStarted,
@@ -33,6 +34,9 @@ def line_of(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - one line per
                 f"{event.site}: learning-free floor on {event.region}: "
                 f"mean Dice {event.mean_dice:.3f}"
             )
+        case RanksReleased():
+            told = f"rank sums of {event.n_cases} cases and {event.n_aggregates} aggregates"
+            return f"{event.site} released {told}"
         case Note():
             return event.text
         case RunFinished():

@@ -104,13 +104,27 @@ class RoundFinished:
 
 @record
 class HeldOutScored:
-    """A held-out site tested a final model; the scores lie in `scores/<method>/<site>.csv`."""
+    """A held-out site tested a final model.
+
+    Where it releases the metrics of cases, they lie in `scores/<method>/<site>.csv`.
+    """
 
     method: str
     site: str
     n_cases: int
     note: str
     """For example how batch-norm statistics were calibrated."""
+    metrics: str = "cases"
+    """What the site releases: ranks, aggregates or cases."""
+
+
+@record
+class RanksReleased:
+    """A held-out site released sums of ranks; they lie in `released/<site>.json`."""
+
+    site: str
+    n_cases: int
+    n_aggregates: int
 
 
 @record
@@ -153,6 +167,7 @@ Event: TypeAlias = (
     | SiteFailed
     | RoundFinished
     | HeldOutScored
+    | RanksReleased
     | FloorMeasured
     | PictureReleased
     | RunFinished

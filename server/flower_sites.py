@@ -22,6 +22,8 @@ from common.messages import (
     MeasureTask,
     Prepared,
     PrepareTask,
+    Ranked,
+    RankTask,
     Tested,
     TestTask,
     TrainTask,
@@ -92,6 +94,11 @@ class FlowerSites:
     ) -> Answers[Tested]:
         """Ask held-out sites to score a final model."""
         return self._ask(Tested, "evaluate.test", _contents(tasks), self._nodes, timeout_s)
+
+    def rank(self, task: RankTask, sites: Sequence[str]) -> Answers[Ranked]:
+        """Ask held-out sites to rank the models that they tested."""
+        contents = dict.fromkeys(sites, to_content(task))
+        return self._ask(Ranked, "evaluate.rank", contents, self._nodes, PLANNING_TIMEOUT_S)
 
     def floor(self, task: FloorTask, sites: Sequence[str]) -> Answers[FloorMeasured]:
         """Ask held-out sites for the learning-free baseline."""

@@ -113,7 +113,7 @@ def held_out_svg(
             if metric == "dice":
                 _draw_floors(panel, [floor for floor in floors if floor.region == region])
         _label_metric_axis(panels[0], metric)
-        return _svg(figure, f"held-out-{metric}")
+        return svg_of(figure, f"held-out-{metric}")
 
 
 def for_page(svg: str) -> str:
@@ -152,7 +152,7 @@ def _curves_svg(
             panels[0].set_ylim(*y_limits)
         panels[0].set_ylabel(y_label)
         _draw_legend(figure, sites, n_columns)
-        return _svg(figure, name)
+        return svg_of(figure, name)
 
 
 def _draw_curves(
@@ -230,7 +230,8 @@ def _label_metric_axis(panel: Axes, metric: Metric) -> None:
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _svg(figure: Figure, name: str) -> str:
+def svg_of(figure: Figure, name: str) -> str:
+    """Return a figure as SVG text whose identifiers begin with `name`."""
     buffer = io.StringIO()
     absent = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # no date: same run, same bytes
     figure.savefig(buffer, format="svg", metadata=absent)

@@ -5,36 +5,23 @@ and fills two templates. The pages hold no date of their own, so the same run gi
 """
 
 import base64
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from common.aggregates import Aggregate
 from common.errors import ConfigError
 from common.files import write_atomically
 from server.events import PictureReleased
+from server.held_out_data import RegionSummary, summarise
+from server.pages import environment, markdown_text
 from server.plots import dice_svg, for_page, held_out_svg, loss_svg
-from server.report_data import (
-    LOCAL_ONLY,
-    RegionSummary,
-    ReportData,
-    collect,
-    method_label,
-    summarise,
-)
-from server.report_words import (
-    REGION_LABELS,
-    bytes_text,
-    decimals,
-    duration_text,
-    hd95_text,
-    summary_sentences,
-)
+from server.ranking_plots import ranking_plots
+from server.ranking_words import words_of
+from server.report_data import LOCAL_ONLY, ReportData, collect
+from server.report_words import REGION_LABELS, hd95_text, summary_sentences
 
 PICTURE_KINDS = ("best", "median", "worst")
 
@@ -47,10 +34,23 @@ class HeldOutSection:
     number: int
     """Position, from 1; part of the plots' file names."""
     n_cases: int
+    metrics: str
+    """How much the site told: ranks, aggregates or cases."""
+    aggregates: tuple[Aggregate, ...]
     summaries: tuple[RegionSummary, ...]
     local_summaries: tuple[RegionSummary, ...]
     notes: dict[str, tuple[str, ...]]
     """Methods by what the site said about the test."""
+
+    @property
+    def release(self) -> str:
+        """What the site let out, where that is not the metrics of cases."""
+        if self.aggregates:
+            return "This site released sums of ranks and means and quartiles over its cases."
+        return (
+            "This site released sums of ranks only, from which the ranking below is made; its "
+            "metrics are not released."
+        )
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,12 @@ def write_report(run_dir: Path) -> Path:
         "summary": summary_sentences(data),
         "hd95_text": hd95_text(data.definition),
         "region_labels": REGION_LABELS,
+        "ranking_words": words_of(data.ranking, data.n_ranked_cases) if data.ranking else None,
     }
     for name, svg in plots.items():
         write_atomically(run_dir / "plots" / f"{name}.svg", svg.encode())
     html = (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             **context,
@@ -102,7 +103,7 @@ def write_report(run_dir: Path) -> Path:
             picture_uri=lambda picture: _picture_uri(run_dir, picture),
         )
     )
-    text = _environment(_markdown_text).get_template("report.md.j2").render(**context, plots=plots)
+    text = environment(markdown_text).get_template("report.md.j2").render(**context, plots=plots)
     write_atomically(run_dir / "report.md", text.encode())
     write_atomically(run_dir / "report.html", html.encode())
     return run_dir / "report.html"
@@ -122,7 +123,7 @@ def draw_plots(data: ReportData, sections: Sequence[HeldOutSection]) -> dict[str
         if section.summaries:
             plots[f"{stem}-dice"] = held_out_svg(scores, "dice", data.methods, floors)
             plots[f"{stem}-hd95"] = held_out_svg(scores, "hd95", data.methods)
-    return plots
+    return plots | (ranking_plots(data.ranking) if data.ranking else {})
 
 
 def held_out_sections(data: ReportData) -> tuple[HeldOutSection, ...]:
@@ -167,30 +168,6 @@ def sorted_pictures(data: ReportData) -> tuple[PictureReleased, ...]:
     return tuple(sorted(data.pictures, key=place))
 
 
-def _environment(finalize: Callable[[Any], Any] | None = None) -> Environment:
-    """Return the templates' environment; every value is escaped, by `finalize` or for HTML."""
-    environment = Environment(
-        loader=PackageLoader("server", "templates"),
-        autoescape=True,
-        finalize=finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        dice=lambda value: decimals(value, 3),
-        mm=lambda value: decimals(value, 1),
-        p=lambda value: f"{value:.3g}",
-        label=method_label,
-        bytes=bytes_text,
-        duration=duration_text,
-        times=lambda values: " \u00d7 ".join(f"{value:g}" for value in values),
-        url=lambda value: Markup(quote(value)),  # noqa: S704 - quoted
-        indented=_indented,
-    )
-    return environment
-
-
 def _held_out_section(data: ReportData, site: str, number: int) -> HeldOutSection:
     scores = data.scores[data.scores["site"] == site]
     local = [name for name in sorted(set(scores["method"])) if name.startswith(f"{LOCAL_ONLY}@")]
@@ -201,11 +178,17 @@ def _held_out_section(data: ReportData, site: str, number: int) -> HeldOutSectio
     return HeldOutSection(
         site=site,
         number=number,
-        n_cases=scores["case"].nunique(),
+        n_cases=scores["case"].nunique() or _n_tested(data, site),
+        metrics=data.release_of(site),
+        aggregates=data.aggregates.get(site, ()),
         summaries=summarise(scores, data.methods),
         local_summaries=summarise(scores, local),
         notes=notes,
     )
+
+
+def _n_tested(data: ReportData, site: str) -> int:
+    return max((event.n_cases for event in data.held_out if event.site == site), default=0)
 
 
 def _picture_uri(run_dir: Path, picture: PictureReleased) -> str:
@@ -215,16 +198,3 @@ def _picture_uri(run_dir: Path, picture: PictureReleased) -> str:
     if not path.is_file():
         return ""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def _markdown_text(value: Any) -> Any:
-    """Escape what Markdown or HTML would take for markup; a line end would end a table's row."""
-    if isinstance(value, Markup):
-        return value
-    text = re.sub(r"([\\`*_\[\]<>|~#&$])", r"\\\1", " ".join(str(value).splitlines()))
-    return Markup(text)  # noqa: S704 - escaped above
-
-
-def _indented(text: str) -> Markup:
-    """Return a code block: four spaces before each line, within which nothing is markup."""
-    return Markup("\n".join(f"    {line}" for line in text.splitlines()))  # noqa: S704 - code block

@@ -4,21 +4,21 @@
 numbers. A run that is unfinished, or was killed, can be collected at any moment.
 """
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
 
+from common.aggregates import Aggregate
 from common.codec import read_json
 from common.errors import ConfigError
-from common.metrics import BRATS_RULES
+from common.messages import Ranked
 from common.plan import Plan
 from common.ranking import Ranking
-from common.scores import COLUMNS, ScoringDefinition, read_scores, require_one_definition
+from common.scores import ScoringDefinition, require_one_definition
 from server.events import (
     Event,
     FloorMeasured,
@@ -35,46 +35,13 @@ from server.events import (
     SiteValidated,
     read_events,
 )
+from server.held_out_data import score_rows
 
 T = TypeVar("T")
 
-ONE_EMPTY_TOLERANCE_MM = 1e-3  # a CSV of another tool may carry fewer digits
 LOCAL_ONLY = "local-only"
+RELEASES = ("ranks", "aggregates", "cases")
 METHOD_LABELS = {"fedavg": "FedAvg", "fedprox": "FedProx", LOCAL_ONLY: "Local only"}
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Location and spread of one metric over cases; `sd` is NaN for a single case."""
-
-    mean: float
-    sd: float
-    median: float
-    q1: float
-    q3: float
-
-
-@dataclass(frozen=True)
-class RegionSummary:
-    """One line of the held-out table."""
-
-    method: str
-    region: str
-    n_cases: int
-    dice: Spread
-    hd95: Spread
-    """In mm."""
-    n_missed: int
-    """Cases whose prediction was empty although the reference was not."""
-    n_false_alarms: int
-    """Cases whose reference was empty although the prediction was not."""
-    n_exact: int
-    """Dice 1 and HD95 0: both empty, or the same voxels."""
-
-    @property
-    def trained_at(self) -> str:
-        """Site of a model that one site trained alone, else empty."""
-        return self.method.partition("@")[2]
 
 
 @dataclass(frozen=True)
@@ -116,6 +83,8 @@ class ReportData:
     definition: ScoringDefinition | None
     """What the scores mean; None when no definition lies beside them."""
     ranking: Ranking | None
+    aggregates: dict[str, tuple[Aggregate, ...]]
+    """By held-out site, of those that release neither more nor less."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -129,14 +98,28 @@ class ReportData:
 
     @property
     def held_out_sites(self) -> tuple[str, ...]:
-        """Sites with scores, in alphabetical order."""
-        return tuple(sorted(set(self.scores["site"])))
+        """Sites that tested a model, in alphabetical order."""
+        closed = {event.site for event in self.held_out if event.metrics != "cases"}
+        return tuple(sorted(closed | set(self.scores["site"])))
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Regions of which some metric is known."""
+        aggregated = (row.region for rows in self.aggregates.values() for row in rows)
+        return tuple(dict.fromkeys([*self.scores["region"], *aggregated]))
 
     @property
     def n_ranked_cases(self) -> int:
         """Number of held-out cases that a ranked method was scored on."""
+        if self.ranking and self.ranking.n_cases is not None:
+            return sum(self.ranking.n_cases.values())
         ranked = self.scores[self.scores["method"].isin(self.methods)]
         return len(ranked[["site", "case"]].drop_duplicates())
+
+    def release_of(self, site: str) -> str:
+        """Return how much a held-out site told of its metrics: ranks, aggregates or cases."""
+        levels = [event.metrics for event in self.held_out if event.site == site]
+        return "cases" if not levels else min(levels, key=RELEASES.index)
 
     @property
     def training_sites(self) -> tuple[str, ...]:
@@ -188,9 +171,14 @@ def collect(run_dir: Path) -> ReportData:
             events, PictureReleased, lambda event: (event.method, event.site, event.kind)
         ),
         finished=next(iter(_last(events, RunFinished, lambda _: 0)), None),
-        scores=_score_rows(score_files),
+        scores=score_rows(score_files),
         definition=require_one_definition({str(path): path for path in score_files}),
         ranking=read_json(Ranking, ranking) if ranking.is_file() else None,
+        aggregates={
+            path.stem: found
+            for path in sorted(run_dir.glob("released/*.json"))
+            if (found := read_json(Ranked, path).aggregates)
+        },
     )
 
 
@@ -200,22 +188,6 @@ def method_label(method: str) -> str:
     return METHOD_LABELS.get(name, name) + at + site
 
 
-def summarise(scores: pd.DataFrame, methods: Sequence[str]) -> tuple[RegionSummary, ...]:
-    """Summarise one held-out site's scores.
-
-    Args:
-        scores: rows of one site.
-        methods: order within a region; a method without rows is left out.
-
-    Returns:
-        One summary per region (in the file's order) and method; empty for no rows.
-    """
-    regions = dict.fromkeys(scores["region"])
-    groups = dict(list(scores.groupby(["region", "method"])))
-    keys = [(region, method) for region in regions for method in methods]
-    return tuple(_summary(*key, groups[key]) for key in keys if key in groups)
-
-
 def compare_with_floors(data: ReportData) -> tuple[FloorComparison, ...]:
     """Set every measured floor against the federated models on the same site and region."""
     comparisons = []
@@ -223,6 +195,9 @@ def compare_with_floors(data: ReportData) -> tuple[FloorComparison, ...]:
         scores = data.scores
         rows = scores[(scores["site"] == floor.site) & (scores["region"] == floor.region)]
         means = rows.groupby("method")["dice"].mean().to_dict()
+        for row in data.aggregates.get(floor.site, ()):
+            if row.region == floor.region:
+                means.setdefault(row.method, row.dice.mean)
         federated = {name: float(means[name]) for name in data.federated_methods if name in means}
         comparisons.append(FloorComparison(floor, federated))
     return tuple(comparisons)
@@ -231,35 +206,3 @@ def compare_with_floors(data: ReportData) -> tuple[FloorComparison, ...]:
 def _last(events: Iterable[Event], kind: type[T], key: Callable[[T], object]) -> tuple[T, ...]:
     """Return the events of a kind, of equal keys the last: a resumed run repeats its round."""
     return tuple({key(event): event for event in events if isinstance(event, kind)}.values())
-
-
-def _score_rows(paths: Sequence[Path]) -> pd.DataFrame:
-    rows = [
-        {"method": path.parent.name, "site": path.stem, "case": case, "region": region}
-        | asdict(score)
-        for path in paths
-        for case, regions in read_scores(path).items()
-        for region, score in regions.items()
-    ]
-    frame = pd.DataFrame(rows, columns=["method", "site", *COLUMNS])
-    return frame.replace(math.inf, math.nan).fillna(asdict(BRATS_RULES.missing_case))
-
-
-def _summary(region: str, method: str, rows: pd.DataFrame) -> RegionSummary:
-    one_empty = (rows["hd95"] - BRATS_RULES.hd95_one_empty_mm).abs() < ONE_EMPTY_TOLERANCE_MM
-    false_alarm = one_empty & (rows["specificity"] < 1.0)  # an empty prediction has no false voxel
-    return RegionSummary(
-        method=method,
-        region=region,
-        n_cases=len(rows),
-        dice=_spread(rows["dice"]),
-        hd95=_spread(rows["hd95"]),
-        n_missed=int((one_empty & ~false_alarm).sum()),
-        n_false_alarms=int(false_alarm.sum()),
-        n_exact=int(((rows["dice"] == 1.0) & (rows["hd95"] == 0.0)).sum()),
-    )
-
-
-def _spread(values: "pd.Series[float]") -> Spread:
-    q1, median, q3 = (float(values.quantile(share)) for share in (0.25, 0.5, 0.75))
-    return Spread(float(values.mean()), float(values.std(ddof=1)), median, q1, q3)

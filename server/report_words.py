@@ -30,11 +30,11 @@ def winner_sentence(ranking: Ranking, n_cases: int) -> str:
     best = ranking.final_rank[order[0]]
     winners = [method for method in order if ranking.final_rank[method] == best]
     others = [method for method in order if method not in winners]
-    names = _listed([method_label(method) for method in winners])
+    names = listed([method_label(method) for method in winners])
     verb = "won" if len(winners) == 1 else "share the first place"
     score = f"score {ranking.score[winners[0]]:.3f} (mean rank {ranking.mean_rank[winners[0]]:.2f})"
     behind = [f"{method_label(name)} {ranking.score[name]:.3f}" for name in others]
-    rest = f", ahead of {_listed(behind)}" if behind else ""
+    rest = f", ahead of {listed(behind)}" if behind else ""
     tests = _lead_text(ranking, winners[0], others) if len(winners) == 1 else ""
     pool = f"{len(order)} methods on {n_cases} held-out cases"
     return f"{names} {verb} among {pool} with the ranking {score}{rest}{tests}."
@@ -94,12 +94,12 @@ def _no_ranking_sentence(data: ReportData) -> str:
     rounds = dict.fromkeys(data.methods, 0)
     for event in data.rounds:
         rounds[event.method] = max(rounds.get(event.method, 0), event.round)
-    done = _listed([f"{method_label(name)} {number}" for name, number in rounds.items()])
+    done = listed([f"{method_label(name)} {number}" for name, number in rounds.items()])
     return f"This run is unfinished and has no ranking yet; finished rounds: {done}."
 
 
 def _lead_text(ranking: Ranking, winner: str, others: Sequence[str]) -> str:
-    p_values = _p_better(ranking, winner)
+    p_values = p_better(ranking, winner)
     tested = [(name, p_values[name]) for name in others if name in p_values]
     if not tested:
         return ""
@@ -108,10 +108,10 @@ def _lead_text(ranking: Ranking, winner: str, others: Sequence[str]) -> str:
         f"{method_label(name)} ({p_text(p)})"
         for name, p in tested
     ]
-    return f"; by the permutation test the lead is {_listed(texts)}"
+    return f"; by the permutation test the lead is {listed(texts)}"
 
 
-def _p_better(ranking: Ranking, method: str) -> dict[str, float]:
+def p_better(ranking: Ranking, method: str) -> dict[str, float]:
     """Return the p-value of `method` being better, by the other method's name."""
     forward = {test.b: test.p_a_better for test in ranking.permutation if test.a == method}
     backward = {test.a: test.p_b_better for test in ranking.permutation if test.b == method}
@@ -120,19 +120,20 @@ def _p_better(ranking: Ranking, method: str) -> dict[str, float]:
 
 def _floor_clause(comparison: FloorComparison) -> str:
     floor, dice, beaten = comparison.floor, comparison.mean_dice, comparison.beaten_by
-    names = _listed([method_label(name) for name in beaten]) if beaten else "no federated model"
+    names = listed([method_label(name) for name in beaten]) if beaten else "no federated model"
     verb = "beat" if len(beaten) > 1 else "beats"
     verdict = f"only {names} {verb}" if 0 < len(beaten) < len(dice) else f"{names} {verb}"
     if len(beaten) == len(dice) > 1:
         everyone = "both" if len(dice) == 2 else f"all {len(dice)}"
         verdict = f"{everyone} federated models beat"
     region = REGION_LABELS.get(floor.region, floor.region)
-    numbers = _listed([f"{method_label(name)} {value:.3f}" for name, value in dice.items()])
+    numbers = listed([f"{method_label(name)} {value:.3f}" for name, value in dice.items()])
     return (
         f"{verdict} the learning-free floor on {region} at {floor.site}: mean Dice {numbers}, "
         f"floor {floor.mean_dice:.3f} (the best threshold on {floor.channel} alone)"
     )
 
 
-def _listed(items: Sequence[str]) -> str:
+def listed(items: Sequence[str]) -> str:
+    """Return items as a sentence lists them."""
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]

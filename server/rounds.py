@@ -20,6 +20,7 @@ from server.events import (
     read_events,
 )
 from server.joining import Cohort
+from server.plateau import rate_factor
 from server.run_folder import RunFolder, latest_checkpoint, save_checkpoint
 from server.sites import Answers, Failure, Reply, Sites
 from server.strategies import SiteUpdate, State, Strategy, build_strategy
@@ -79,6 +80,9 @@ def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> St
         method=strategy.name,
         round=round_,
         proximal_mu=strategy.proximal_mu,
+        rate_factor=rate_factor(
+            run.config.training.schedule, run.folder.events, strategy.name, round_
+        ),
     )
     tasks = {site: (task, strategy.weights_for(state, site)) for site in run.cohort.training}
     accepted: list[str] = []

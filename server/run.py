@@ -15,10 +15,11 @@ from common.task import Task
 from server.agreeing import agree
 from server.events import EventLog, RunFinished, RunStarted
 from server.joining import join
+from server.ranking import rank
 from server.rounds import Experiment, train_method
 from server.run_folder import RunFolder
 from server.sites import Sites
-from server.testing import measure_floor, rank, score_method
+from server.testing import measure_floor, score_method
 
 
 def run(
@@ -51,10 +52,11 @@ def run(
     experiment = Experiment(config, task, plan, cohort, folder, sites, log)
 
     trained = [train_method(experiment, method) for method in config.federation.methods]
-    for strategy, state in trained:
-        score_method(experiment, strategy, state)
+    models = {
+        strategy.name: score_method(experiment, strategy, state) for strategy, state in trained
+    }
     measure_floor(experiment)
-    rank(experiment, config.federation.methods)
+    rank(experiment, models)
 
     log.append(
         RunFinished(seconds=time.monotonic() - began, peak_memory_bytes=_peak_memory_bytes())

@@ -80,6 +80,14 @@ class RunFolder:
         """Scores of a method's final model on a held-out site."""
         return self.path / "scores" / method / f"{site}.csv"
 
+    def tested(self, model: str, site: str) -> Path:
+        """Record that a held-out site tested a final model, whatever it released of it."""
+        return self.path / "scores" / model / f"{site}.tested.json"
+
+    def released(self, site: str) -> Path:
+        """Sums of ranks that a held-out site released in place of metrics of cases."""
+        return self.path / "released" / f"{site}.json"
+
     def picture(self, method: str, site: str, kind: str) -> Path:
         """An overlay picture that a site released."""
         return self.path / "pictures" / f"{method}-{site}-{kind}.png"

@@ -17,6 +17,8 @@ from common.messages import (
     MeasureTask,
     Prepared,
     PrepareTask,
+    Ranked,
+    RankTask,
     Tested,
     TestTask,
     TrainTask,
@@ -80,6 +82,9 @@ class Sites(Protocol):
         self, tasks: Mapping[str, tuple[TestTask, Weights]], timeout_s: float
     ) -> Answers[Tested]:
         """Ask held-out sites to score a final model."""
+
+    def rank(self, task: RankTask, sites: Sequence[str]) -> Answers[Ranked]:
+        """Ask held-out sites to rank the models that they tested."""
 
     def floor(self, task: FloorTask, sites: Sequence[str]) -> Answers[FloorMeasured]:
         """Ask held-out sites for the learning-free baseline."""

@@ -1,17 +1,20 @@
-"""After training: test the final models on held-out sites, measure the floor, rank the methods."""
+"""After training: test the final models on held-out sites, and measure the floor.
+
+A site that releases the metrics of its cases sends them with each test. Below that level it keeps
+them, and `server.ranking` asks for sums of ranks after the last test.
+"""
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from common.axes import Weights
-from common.codec import write_json
+from common.codec import read_json, record, write_json
 from common.errors import FederationError, MessageError
 from common.files import write_atomically
+from common.mean_scores import mean_table
 from common.messages import FloorTask, Tested, TestTask
 from common.metrics import BRATS_RULES, RegionScore
-from common.ranking import Ranking, rank_methods
 from common.scores import ScoreTable, definition_of, read_scores, write_scores
+from common.secure_sum import Key
 from server.events import FloorMeasured, HeldOutScored, Note, PictureReleased, read_events
 from server.rounds import Experiment
 from server.run_folder import save_model
@@ -20,27 +23,42 @@ from server.strategies import State, Strategy
 from server.validation import check_tested, png_of
 
 
-def score_method(run: Experiment, strategy: Strategy, state: State) -> None:
-    """Test a method's final model, or models, on every held-out site and keep the scores.
+@record
+class TestedModel:
+    """That a held-out site tested a model; it is not asked to do so again."""
+
+    __test__ = False  # not a test class for pytest
+
+    metrics: str
+    n_cases: int
+    data: Key
+    """The site's word for its images and references."""
+
+
+def score_method(run: Experiment, strategy: Strategy, state: State) -> tuple[str, ...]:
+    """Test a method's final model, or models, on every held-out site and keep what it releases.
 
     A method with one model per site scores the mean over its models of every case's metric: what
     a hospital can expect of its own model; each model's scores are kept beside it.
+
+    Returns:
+        The names of the models, as the held-out sites know them.
     """
     models = strategy.models(state)
     if "" in models:
         save_model(run.folder.model(strategy.name), models[""])
-    if all(run.folder.scores(strategy.name, site).exists() for site in run.cohort.held_out):
-        return
-    tables: dict[str, list[ScoreTable]] = {site: [] for site in run.cohort.held_out}
+    names = {owner: f"{strategy.name}@{owner}" if owner else strategy.name for owner in models}
     for owner, weights in models.items():
-        label = f"{strategy.name}@{owner}" if owner else strategy.name
-        for reply in _test(run, label, weights, pictures=not owner):
-            tables[reply.site].append(_table(reply.value))
-            _keep_pictures(run, label, reply)
-            _keep(run, label, reply.site, _table(reply.value), reply.value.note)
+        _test(run, names[owner], weights, pictures=not owner)
     if "" not in models:
-        for site, of_models in tables.items():
-            _keep(run, strategy.name, site, mean_table(of_models), f"mean of {len(models)} models")
+        for site in run.cohort.held_out:
+            _keep_mean(run, strategy.name, tuple(names.values()), site)
+    return tuple(names.values())
+
+
+def read_tested(run: Experiment, model: str, site: str) -> TestedModel:
+    """Return what is known of a test that was done."""
+    return read_json(TestedModel, run.folder.tested(model, site))
 
 
 def measure_floor(run: Experiment) -> None:
@@ -65,67 +83,80 @@ def measure_floor(run: Experiment) -> None:
         )
 
 
-def rank(run: Experiment, methods: Sequence[str]) -> Ranking | None:
-    """Rank the methods on all held-out cases and write ``ranking.json``."""
-    if not run.cohort.held_out:
-        run.log.append(Note(text="no ranking: there is no held-out site"))
-        return None
-    scores = {
-        method: {site: read_scores(run.folder.scores(method, site)) for site in run.cohort.held_out}
-        for method in methods
-    }
-    ranking = rank_methods(scores, scheme="brats", ties=run.config.evaluation.ties)
-    write_json(run.folder.ranking, ranking)
-    return ranking
-
-
-def mean_table(tables: Sequence[ScoreTable]) -> ScoreTable:
-    """Return the mean over models of every metric of every case and region."""
-    first = tables[0]
-    return {
-        case: {region: _mean([table[case][region] for table in tables]) for region in first[case]}
-        for case in first
-    }
-
-
-def _mean(scores: Sequence[RegionScore]) -> RegionScore:
-    fields = ("dice", "hd95", "sensitivity", "specificity")
-    return RegionScore(
-        **{name: float(np.mean([getattr(score, name) for score in scores])) for name in fields}
-    )
-
-
-def _test(run: Experiment, label: str, weights: Weights, *, pictures: bool) -> list[Reply[Tested]]:
+def _test(run: Experiment, model: str, weights: Weights, *, pictures: bool) -> None:
+    """Ask the held-out sites that have not tested this model yet; keep every good answer."""
     task = TestTask(
         run=run.folder.name,
         plan_hash=run.plan.hash,
-        method=label,
+        method=model,
         pictures=pictures and run.config.evaluation.pictures,
     )
-    tasks = dict.fromkeys(run.cohort.held_out, (task, weights))
-    answers = [
-        _checked(run, answer)
-        for answer in run.sites.test(tasks, run.config.federation.round_timeout_s)
-    ]
-    failures = [answer for answer in answers if isinstance(answer, Failure)]
+    asked = [site for site in run.cohort.held_out if not run.folder.tested(model, site).exists()]
+    tasks = dict.fromkeys(asked, (task, weights))
+    failures = []
+    for answer in run.sites.test(tasks, run.config.federation.round_timeout_s) if tasks else ():
+        checked = _checked(run, answer)
+        if isinstance(checked, Failure):
+            failures.append(checked)
+        else:
+            _keep(run, model, checked)
     if failures:
-        lines = [f"{f.site} could not test {label}: {f.code} ({f.reason})" for f in failures]
+        lines = [f"{f.site} could not test {model}: {f.code} ({f.reason})" for f in failures]
         raise FederationError("\n".join(lines))
-    return [answer for answer in answers if isinstance(answer, Reply)]
 
 
 def _checked(run: Experiment, answer: Reply[Tested] | Failure) -> Reply[Tested] | Failure:
     """Turn an answer that does not fit into a failure, before any of it is used."""
     if isinstance(answer, Failure):
         return answer
-    declared = run.cohort.held_out[answer.site].n_cases
-    if declared is None:  # never told: then at least numbered without a gap
-        declared = max(1, len({score.case for score in answer.value.scores}))
     try:
+        declared = run.cohort.held_out[answer.site].n_cases
         check_tested(answer.value, tuple(run.task.regions), declared)
+        _check_same_data(run, answer)
     except MessageError as error:
         return Failure(answer.site, "message", str(error))
     return answer
+
+
+def _check_same_data(run: Experiment, reply: Reply[Tested]) -> None:
+    """Demand the images and references that the models before were tested on."""
+    for path in sorted(run.folder.path.glob(f"scores/*/{reply.site}.tested.json")):
+        if read_json(TestedModel, path).data != reply.value.data:
+            raise MessageError(
+                f"images or references changed since {path.parent.name} was tested; scores of "
+                f"different data are not compared, delete {run.folder.path / 'scores'} to test "
+                "all models again"
+            )
+
+
+def _keep(run: Experiment, model: str, reply: Reply[Tested]) -> None:
+    """Log first, then write; last the record after which the site is not asked again."""
+    tested, site = reply.value, reply.site
+    _keep_pictures(run, model, reply)
+    event = HeldOutScored(
+        method=model, site=site, n_cases=tested.n_cases, note=tested.note, metrics=tested.metrics
+    )
+    run.log.append(event)
+    if tested.metrics == "cases":
+        _write(run, model, site, _table(tested))
+    told = TestedModel(metrics=tested.metrics, n_cases=tested.n_cases, data=tested.data)
+    write_json(run.folder.tested(model, site), told)
+
+
+def _keep_mean(run: Experiment, method: str, models: Sequence[str], site: str) -> None:
+    """Keep the mean over a method's models, unless only the site itself can take it."""
+    files = [run.folder.scores(model, site) for model in models]
+    if run.folder.scores(method, site).exists() or not all(path.exists() for path in files):
+        return
+    table = mean_table([read_scores(path) for path in files])
+    note = f"mean of {len(models)} models"
+    run.log.append(HeldOutScored(method=method, site=site, n_cases=len(table), note=note))
+    _write(run, method, site, table)
+
+
+def _write(run: Experiment, model: str, site: str, table: ScoreTable) -> None:
+    definition = definition_of(run.task.name, run.config.evaluation.hd95, BRATS_RULES)
+    write_scores(run.folder.scores(model, site), table, definition)
 
 
 def _table(tested: Tested) -> ScoreTable:
@@ -139,13 +170,6 @@ def _table(tested: Tested) -> ScoreTable:
             specificity=score.specificity,
         )
     return table
-
-
-def _keep(run: Experiment, label: str, site: str, table: ScoreTable, note: str) -> None:
-    """Log first, then write: scores that lie on the disk are never tested again."""
-    run.log.append(HeldOutScored(method=label, site=site, n_cases=len(table), note=note))
-    definition = definition_of(run.task.name, run.config.evaluation.hd95, BRATS_RULES)
-    write_scores(run.folder.scores(label, site), table, definition)
 
 
 def _keep_pictures(run: Experiment, label: str, reply: Reply[Tested]) -> None:

@@ -4,13 +4,16 @@ Counting a site's cases before its weights are known to be good biases the mean 
 """
 
 import base64
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import astuple
 
 import numpy as np
 
+from common.aggregates import Aggregate
 from common.axes import Weights
 from common.errors import MessageError
-from common.messages import Picture, Tested, TrainTask, Update
+from common.messages import Picture, Ranked, Tested, TrainTask, Update
+from common.rank_sums import RankSums
 from server.exact_sum import MAX_WEIGHT
 from server.sites import Reply
 
@@ -70,30 +73,87 @@ def check_dice(dice: Mapping[str, float] | None, regions: Collection[str]) -> No
         raise MessageError(f"dice: expected a fraction for each of {', '.join(regions)}")
 
 
-def check_tested(tested: Tested, regions: Collection[str], n_released: int) -> None:
-    """Demand one score per declared case and region, in range, and pictures that are PNG.
+def check_tested(tested: Tested, regions: Collection[str], n_released: int | None) -> None:
+    """Demand what the level of release says, in range, and pictures that are PNG.
+
+    Args:
+        tested: what a held-out site answered.
+        regions: of the task.
+        n_released: cases that the site declared before planning; None if it did not tell.
 
     Raises:
         MessageError: with the first thing that does not fit.
     """
+    if n_released is not None and tested.n_cases != n_released:
+        raise MessageError(f"n_cases: expected {n_released}, found {tested.n_cases}")
+    if len(tested.note) > MAX_NOTE:
+        raise MessageError(f"note: expected at most {MAX_NOTE} letters")
+    if tested.metrics == "cases":
+        _check_scores(tested, regions)
+        _check_pictures(tested.pictures)
+    elif tested.scores or tested.pictures:
+        raise MessageError(f"expected neither scores nor pictures under {tested.metrics!r}")
+
+
+def _check_scores(tested: Tested, regions: Collection[str]) -> None:
+    """Demand one score per case and region, in range."""
     found = [(score.case, score.region) for score in tested.scores]
-    expected = {(case, region) for case in range(1, n_released + 1) for region in regions}
+    expected = {(case, region) for case in range(1, tested.n_cases + 1) for region in regions}
     if len(found) != len(expected) or set(found) != expected:
         raise MessageError(
-            f"scores: expected cases 1 to {n_released} with {', '.join(regions)}, each once"
+            f"scores: expected cases 1 to {tested.n_cases} with {', '.join(regions)}, each once"
         )
     for score in tested.scores:
         fractions = (score.dice, score.sensitivity, score.specificity)
         if not all(0 <= value <= 1 for value in fractions) or score.hd95 < 0:
             raise MessageError(f"scores: case {score.case}, {score.region}: out of range")
-    kinds = [picture.kind for picture in tested.pictures]
-    if len(set(kinds)) != len(kinds) or len(tested.note) > MAX_NOTE:
-        raise MessageError(f"expected every kind of picture once and at most {MAX_NOTE} letters")
-    for picture in tested.pictures:
+
+
+def _check_pictures(pictures: Sequence[Picture]) -> None:
+    kinds = [picture.kind for picture in pictures]
+    if len(set(kinds)) != len(kinds):
+        raise MessageError("pictures: expected every kind once")
+    for picture in pictures:
         if not 0 <= picture.dice <= 1:
             raise MessageError(f"picture {picture.kind!r}: Dice out of range")
         if not png_of(picture).startswith(PNG_MAGIC):
             raise MessageError(f"picture {picture.kind!r}: expected PNG")
+
+
+def check_ranked(ranked: Ranked, site: str, pool: RankSums, n_cases: int, data: str) -> None:
+    """Demand the rank sums of one site's cases, all of them and nobody else's.
+
+    Args:
+        ranked: what a held-out site answered; its sums are possible ones (`RankSums` saw to it).
+        site: who answered.
+        pool: the zero of the methods, regions and ties that were asked for.
+        n_cases: that the site tested.
+        data: the word under which it tested.
+
+    Raises:
+        MessageError: with the first thing that does not fit.
+    """
+    sums = ranked.sums
+    if (sums.methods, sums.regions, sums.ties) != (pool.methods, pool.regions, pool.ties):
+        raise MessageError("sums: expected the methods, regions and ties that were asked for")
+    if {name: part.n_cases for name, part in sums.institutions.items()} != {site: n_cases}:
+        raise MessageError(f"sums: expected those of {site}'s {n_cases} cases")
+    if ranked.data != data:
+        raise MessageError("data: expected those that were tested, found others")
+    found = [(aggregate.method, aggregate.region) for aggregate in ranked.aggregates]
+    expected = [(method, region) for method in pool.methods for region in pool.regions]
+    if found and sorted(found) != sorted(expected):
+        raise MessageError("aggregates: expected every method and region once, or none")
+    for aggregate in ranked.aggregates:
+        _check_aggregate(aggregate, n_cases)
+
+
+def _check_aggregate(aggregate: Aggregate, n_cases: int) -> None:
+    dice, hd95 = astuple(aggregate.dice), astuple(aggregate.hd95)
+    in_range = all(0 <= value <= 1 for value in dice) and min(hd95) >= 0
+    counted = aggregate.n_cases == n_cases and aggregate.n_empty_references <= n_cases
+    if not (in_range and counted):
+        raise MessageError(f"aggregates: {aggregate.method}, {aggregate.region}: out of range")
 
 
 def png_of(picture: Picture) -> bytes:

@@ -24,7 +24,7 @@ from simulation.grid import InProcessGrid
 from simulation.partition import Partition, by_dirichlet, by_sizes, check_cases, from_csv
 
 OPEN_POLICY = Policy(  # one's own data
-    case_scores=True, validation_means=True, pictures=True, fingerprint="exact", edited_plans=True
+    metrics="cases", validation_means=True, pictures=True, fingerprint="exact", edited_plans=True
 )
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from client.cache import CacheEntry, keep_in_memory, open_entry
 from client.entry_files import add_previous
 from client.nifti import grid_of, write_image, write_labels
-from client.prepare_cases import fill_cache, prepare_case, prepare_dataset
+from client.prepare_cases import THREADS, fill_cache, prepare_case, prepare_dataset
+from client.space import used_bytes
 from common.case import Case
 from common.errors import ConfigError, DataError, DiskError
 from common.plan import Configuration, Configuration2d, Normalization, Plan, PlannedFor, sealed
@@ -467,3 +468,37 @@ def test_real_cases_are_prepared_at_their_own_size(shared: Path, tmp_path: Path)
     assert abs(float(voxels.mean())) < 1e-4
     assert float(voxels.std()) == pytest.approx(1, abs=1e-4)
     assert {value: len(rows) for value, rows in entry.foreground.items()} == {1: 1324, 2: 1624}
+
+
+def test_a_header_that_cannot_be_read_is_told_with_the_others_by_the_name_of_its_case(
+    tmp_path: Path,
+) -> None:
+    cases = [case_in(tmp_path, f"p{i}", i) for i in range(3)]
+    cases[0].images[0].write_bytes(b"no image")
+    cases[1].images[1].write_bytes(b"no image")
+    with pytest.raises(DataError) as raised:
+        prepare_dataset(cases, TASK, PLAN, CONFIGURATION, tmp_path / "cache")
+    assert [defect.case for defect in raised.value.defects] == ["p0", "p1"]
+    assert len(list((tmp_path / "cache").glob("*/*/meta.json"))) == 1
+
+
+def test_a_damaged_entry_is_made_again_in_a_budget_that_is_used_up(tmp_path: Path) -> None:
+    case = case_in(tmp_path, "p1", edge=40)
+    (entry,) = prepared([case], tmp_path / "cache")
+    budget_bytes = used_bytes(tmp_path / "cache") + 10_000
+    (entry.folder / "meta.json").unlink()
+    filled = fill_cache(
+        [case], TASK, PLAN, CONFIGURATION, tmp_path / "cache", budget_bytes=budget_bytes
+    )
+    assert filled.n_damaged == 1
+    assert used_bytes(tmp_path / "cache") <= budget_bytes
+
+
+def test_threads_that_prepare_at_once_leave_the_threads_of_blas_as_they_were(
+    tmp_path: Path,
+) -> None:
+    cases = [case_in(tmp_path, f"p{i}", i, edge=5_000) for i in range(10)]
+    before = THREADS.info()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda case: prepared([case], tmp_path / "cache"), cases))
+    assert THREADS.info() == before

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from client.guess import task_of
+from client.layouts import find_cases
 from common.errors import ConfigError
 
 DECATHLON = {
@@ -138,3 +139,21 @@ def test_a_label_to_ignore_is_refused_with_the_file(tmp_path: Path) -> None:
         f"{home / 'dataset.json'}: labels: expected every voxel to be labelled, found a label "
         "'ignore', which is not supported"
     )
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"modality": {"0": "M"}, "labels": {"background": 0, "a": 1e999}}']
+)
+def test_json_that_no_program_writes_is_the_users_mistake(tmp_path: Path, content: str) -> None:
+    (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"dataset\.json: expected channels and labels"):
+        task_of(tmp_path, None)
+
+
+def test_the_mark_that_windows_puts_before_a_text_is_no_mistake(tmp_path: Path) -> None:
+    home = folder(tmp_path, NNUNET)
+    plain = (home / "dataset.json").read_text()
+    (home / "dataset.json").write_text(plain, encoding="utf-8-sig")
+    task = task_of(home, None)
+    assert task.channels == ("T1", "FLAIR")
+    assert find_cases(home, task).defects[0].expected.startswith("at least one case")

@@ -2,13 +2,16 @@
 2.8.1 (`resample_data_or_seg`, across slices); the law for "half" is against scipy's zoom.
 """
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from client.label_shares import interpolate_labels, majority_along
+from client import label_shares
+from client.label_shares import Decision, interpolate_labels, majority_along
 
 SHAPES = st.tuples(*[st.integers(1, 12)] * 3)
 
@@ -68,3 +71,22 @@ def test_order_zero_takes_the_nearest_label() -> None:
 def test_across_slices_more_than_half_is_needed(n_slices: int, expected: list[list[int]]) -> None:
     labels = np.array([[[1, 1]], [[2, 2]], [[0, 2]], [[3, 3]]], np.uint8)
     assert majority_along(labels, n_slices, axis=0)[:, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("decision", ["half", "largest"])
+def test_a_head_of_many_labels_is_decided_part_by_part(
+    decision: Decision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.random.default_rng(0).integers(0, 90, (9, 8, 7)).astype(np.uint8)
+    whole = interpolate_labels(labels, (13, 12, 11), 1, decision)
+    monkeypatch.setattr(label_shares, "SHARES", 1000)
+    np.testing.assert_array_equal(interpolate_labels(labels, (13, 12, 11), 1, decision), whole)
+
+
+def test_the_memory_does_not_grow_with_the_number_of_labels() -> None:
+    labels = np.random.default_rng(0).integers(0, 250, (40, 40, 40)).astype(np.uint8)
+    tracemalloc.start()
+    interpolate_labels(labels, (60, 60, 60), 1, "largest")  # 250 shares of each would be 430 MB
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**20

@@ -15,7 +15,7 @@ from client.loader import batches
 from client.nifti import grid_of, write_image, write_labels
 from client.patches import Batch, Recipe, sample_batch
 from client.prepare_cases import prepare_dataset
-from common.augmentation import PRESETS
+from common.augmentation import PRESETS, Change, Preset
 from common.case import Case
 from common.errors import DataError
 from common.plan import Configuration, Normalization, Plan, PlannedFor, sealed
@@ -204,3 +204,21 @@ def test_workers_compute_with_one_thread_and_leave_the_networks_threads_alone(
     finally:
         torch.set_num_threads(before)
     assert seen == [1] * 4
+
+
+@pytest.fixture
+def four_threads() -> Generator[None]:
+    """As on a machine with four cores: large sums are then rounded otherwise than with one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_a_batch_does_not_depend_on_the_networks_threads(entries: tuple[CacheEntry, ...]) -> None:
+    often = Preset(contrast=Change(1, 0.5, 1.5))
+    recipe = Recipe((64, 64, 64), 4, often, 0.33)
+    alone = bytes_of(batches(entries, recipe, 0, 2, rng_of_step, workers=0))
+    assert torch.get_num_threads() == 4
+    assert bytes_of(batches(entries, recipe, 0, 2, rng_of_step, workers=1)) == alone

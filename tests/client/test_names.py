@@ -1,5 +1,7 @@
 """Texts that may name a person, and texts of studies, software and scanners that do not."""
 
+import unicodedata
+
 import pytest
 
 from client.names import date_in, person_in
@@ -59,3 +61,7 @@ def test_names_of_studies_and_software_are_neither_persons_nor_days(text):
 )
 def test_days_are_found_and_other_numbers_are_not(text, day):
     assert date_in(text) == day
+
+
+def test_a_name_is_found_as_macos_writes_its_umlauts():
+    assert person_in(unicodedata.normalize("NFD", "Jörg_Müller_t1")) == "Jörg_Müller"

@@ -1,6 +1,7 @@
 """Reading, reorienting and writing NIfTI files of 5 x 6 x 7 voxels."""
 
 import gzip
+import os
 from itertools import permutations, product
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from client.nifti import (
     Grid,
     grid_of,
     read_channels,
+    read_grid,
     read_labels,
     read_scan,
     same_grid,
@@ -346,3 +348,27 @@ def test_a_header_that_cannot_be_true_is_refused(tmp_path, offset, content, foun
     with pytest.raises(DataError) as caught:
         read_channels(path)
     assert caught.value.defects[0].found == found
+
+
+def test_a_grid_is_read_from_a_header_that_needs_repair(tmp_path):
+    path = save(tmp_path / "in.nii", voxels(), np.diag([3.0, 2.0, 1.0, 1.0]))
+    content = bytearray(path.read_bytes())
+    content[76:80] = bytes(4)  # qfac, pixdim[0]: 0 in files of many scanners, 1 or -1 by NIfTI
+    content[252:256] = bytes([1, 0, 0, 0])  # the quaternion is all there is, no sform
+    path.write_bytes(content)
+    _, whole = read_channels(path)
+    header = read_grid(path)
+    assert header.shape == whole.shape == (5, 6, 7)
+    assert header.spacing_mm == whole.spacing_mm == (1.0, 2.0, 3.0)
+
+
+def test_what_a_grid_cannot_be_read_from_is_a_defect_and_no_endless_wait(tmp_path):
+    os.mkfifo(tmp_path / "pipe.nii")
+    with pytest.raises(DataError, match="found something that is no file"):
+        read_grid(tmp_path / "pipe.nii")
+
+
+def test_a_file_whose_folder_hides_it_is_a_defect(tmp_path):
+    path = tmp_path / ("x" * 300) / "in.nii"  # too long a name is refused as a closed folder is
+    with pytest.raises(DataError, match="expected a readable NIfTI file, found a fault"):
+        read_channels(path)

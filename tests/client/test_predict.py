@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from client.device import Device
-from client.predict import decide, gaussian_weight, pad_to, predict, tiles
+from client.predict import Window, decide, predict, predicted_slabs
+from client.single_norm import single_sample_norms
+from client.tiles import gaussian_weight, layers, pad_to, tiles
 from common.config import Output
 from common.errors import ConfigError
+from common.networks.layers import InstanceNorm
 from common.task import load_task
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -198,14 +201,16 @@ def test_mirroring_changes_nothing_for_an_equivariant_network() -> None:
 
 def test_mirroring_averages_what_a_network_sees_in_all_eight_directions() -> None:
     network = Sided()
-    found = predict(network, random_image(4, 4, 4), (4, 4, 4), "regions", CPU, mirroring=True)
+    image, patch = random_image(4, 4, 4), (4, 4, 4)
+    found = predict(network, image, patch, "regions", CPU, mirroring=True, batch_size=1)
     assert network.passes == 8
     assert (found == 0.5).all()  # sure in four directions, against it in the others
 
 
 def test_without_mirroring_there_is_one_pass_per_tile() -> None:
     network = Sided()
-    found = predict(network, random_image(4, 4, 8), (4, 4, 4), "regions", CPU, mirroring=False)
+    image, patch = random_image(4, 4, 8), (4, 4, 4)
+    found = predict(network, image, patch, "regions", CPU, mirroring=False, batch_size=1)
     assert network.passes == 3  # starts 0, 2, 4
     assert found[0, 0, 0, 0] == 1
     assert found[0, 0, 0, 7] == 0
@@ -237,6 +242,164 @@ def test_the_image_is_not_changed() -> None:
     before = image.copy()
     predict(Same(), image, (4, 4, 4), "regions", CPU, mirroring=True)
     assert np.array_equal(image, before)
+
+
+@given(
+    st.tuples(*[st.integers(1, 13)] * 3),
+    st.tuples(*[st.integers(2, 6)] * 3),
+    st.permutations([0, 1, 2]),
+    st.integers(1, 5),
+    st.booleans(),
+)
+def test_a_linear_network_gives_its_image_back_in_slabs_of_any_shape_and_axis_order(
+    shape: tuple[int, int, int],
+    patch: tuple[int, int, int],
+    transpose: list[int],
+    batch_size: int,
+    mirroring: bool,
+) -> None:
+    image = random_image(*shape)  # in the axis order of the network
+    window = Window(patch, "regions", mirroring, "logits", batch_size)
+    order = (transpose[0], transpose[1], transpose[2])
+    slabs = list(predicted_slabs(Same(), image, window, CPU, transpose=order))
+    found = np.concatenate(slabs, axis=1)
+    np.testing.assert_allclose(found.transpose(0, *(1 + a for a in order)), image, atol=1e-6)
+
+
+@given(
+    st.tuples(*[st.integers(1, 40)] + [st.integers(1, 9)] * 2),
+    st.tuples(*[st.integers(2, 5)] * 2),
+    st.sampled_from([(0, 1, 2), (1, 0, 2), (2, 0, 1)]),
+)
+def test_a_network_of_two_axes_sees_every_slice_once_across_its_first_axis(
+    shape: tuple[int, int, int], patch: tuple[int, int], transpose: tuple[int, int, int]
+) -> None:
+    class Flat(nn.Module):
+        def forward(self, image: Tensor) -> list[Tensor]:
+            assert image.ndim == 4
+            assert tuple(image.shape[2:]) == patch
+            return [image[:, :1]]
+
+    image = random_image(*shape)
+    window = Window(patch, "regions", True, "logits")
+    found = np.concatenate(
+        list(predicted_slabs(Flat(), image, window, CPU, transpose=transpose)), axis=1
+    )
+    np.testing.assert_allclose(found.transpose(0, *(1 + a for a in transpose)), image, atol=1e-6)
+
+
+def test_slices_of_a_small_patch_are_taken_together() -> None:
+    found = layers((40, 8, 8), (1, 8, 8), slice_axis=0)
+    assert [(layer.start, layer.stop) for layer in found] == [(0, 16), (16, 32), (32, 40)]
+    assert [len(layer.tiles) for layer in found] == [16, 16, 8]
+
+
+def conv_network(n_outputs: int) -> nn.Module:
+    """Return a small network with instance norms and fixed random weights."""
+    torch.manual_seed(1)
+
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(
+                nn.Conv3d(1, 6, 3, padding=1), InstanceNorm(6), nn.Conv3d(6, n_outputs, 1)
+            )
+
+        def forward(self, image: Tensor) -> list[Tensor]:
+            return [self.layers(image)]
+
+    return Small()
+
+
+@pytest.mark.parametrize("averaging", ["probabilities", "logits"])
+def test_the_mean_over_mirrorings_is_what_eight_explicit_passes_give(averaging: str) -> None:
+    network, image = conv_network(3), random_image(8, 6, 10)
+    every = [f for n in range(4) for f in itertools.combinations((2, 3, 4), n)]
+    with torch.no_grad():
+        batch = torch.from_numpy(image)[None]
+        logits = [network(batch.flip(flip))[0].flip(flip) for flip in every]
+        softmaxed = torch.stack([values.softmax(dim=1) for values in logits]).mean(dim=0)
+        of_mean = torch.stack(logits).mean(dim=0).softmax(dim=1)
+    expected = {"probabilities": softmaxed, "logits": of_mean}[averaging][0].numpy()
+    found = predict(network, image, (8, 6, 10), "labels", CPU, mirroring=True, averaging=averaging)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 16])
+def test_batches_of_tiles_give_what_single_tiles_give(batch_size: int) -> None:
+    network, image = conv_network(3), random_image(13, 9, 11)
+    one, more = (
+        predict(network, image, (6, 6, 6), "labels", CPU, mirroring=False, batch_size=size)
+        for size in (1, batch_size)
+    )
+    np.testing.assert_allclose(more, one, atol=1e-6)
+
+
+def test_batches_that_are_too_much_for_the_memory_are_halved() -> None:
+    sizes: list[int] = []
+
+    class Greedy(Same):
+        def forward(self, image: Tensor) -> list[Tensor]:
+            sizes.append(len(image))
+            if len(image) > 2:
+                raise torch.OutOfMemoryError
+            return super().forward(image)
+
+    image = random_image(4, 4, 12)
+    window = Window((4, 4, 4), "regions", False, "logits", 8)
+    found = np.concatenate(list(predicted_slabs(Greedy(), image, window, CPU)), axis=1)
+    assert sizes == [5, 2, 2, 1]
+    np.testing.assert_allclose(found, image, atol=1e-6)
+
+
+def test_a_tile_that_is_too_much_for_the_memory_is_an_error_with_advice() -> None:
+    class Full(nn.Module):
+        def forward(self, _: Tensor) -> list[Tensor]:
+            raise torch.OutOfMemoryError
+
+    with pytest.raises(ConfigError, match="--memory-gb"):
+        predict(Full(), random_image(4, 4, 4), (4, 4, 4), "regions", CPU, mirroring=False)
+
+
+def test_progress_counts_tiles_not_mirrorings() -> None:
+    told: list[tuple[int, int]] = []
+    window = Window((4, 4, 4), "regions", True)
+    image = random_image(4, 4, 8)
+    for _ in predicted_slabs(
+        Same(), image, window, CPU, progress=lambda done, total: told.append((done, total))
+    ):
+        pass
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_slabs_leave_as_soon_as_no_later_tile_touches_them() -> None:
+    network, image = Sided(), random_image(12, 4, 4)
+    window = Window((4, 4, 4), "regions", False, "probabilities", 1)
+    slabs = predicted_slabs(network, image, window, CPU)
+    assert next(slabs).shape == (1, 2, 4, 4)
+    assert network.passes == 1
+
+
+# Instance norm of single samples
+
+
+@pytest.mark.parametrize("kind", [InstanceNorm, nn.InstanceNorm3d])
+def test_the_norm_of_single_samples_equals_the_instance_norm(kind: type[nn.Module]) -> None:
+    affine = {} if kind is InstanceNorm else {"affine": True}
+    norm = kind(3, **affine)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        norm.bias.copy_(torch.tensor([0.0, 1.0, -1.0]))
+        batch = 5 + 2 * torch.randn(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(1))
+        expected = norm(batch)
+        with single_sample_norms(norm):
+            found = norm(batch)
+            alone = norm(batch[1:])
+        after = norm(batch)
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(alone.numpy(), expected[1:].numpy(), atol=1e-5)
+    assert torch.equal(after, expected)
+    assert "forward" not in vars(norm)
 
 
 # Decision

@@ -25,6 +25,7 @@ def test_what_was_done_is_said_per_configuration(
     assert code == 0
     assert words.startswith(f"{tmp_path}/cache: 3d_fullres: 7 cases: 7 prepared, 0 already there; ")
     assert words.endswith(" MiB\n")
+    assert "inspect: 7 of 7" in progress
     assert "preprocess 3d_fullres: 7 of 7" in progress
     _, words, _ = run(*command, "--configuration", "2d", "--configuration", "3d_fullres")
     assert "2d: 7 cases: 7 prepared, 0 already there; " in words

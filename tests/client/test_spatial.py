@@ -128,3 +128,14 @@ def test_the_bounding_box_of_a_mask() -> None:
     assert bounding_box(mask) is None
     mask[1, 2] = mask[3, 2] = True
     assert bounding_box(mask) == (slice(1, 4), slice(2, 3))
+
+
+def test_of_a_hundred_labels_the_largest_share_wins() -> None:
+    row = torch.arange(101, dtype=torch.uint8)[None, None]  # voxel i has label i
+    along = torch.tensor([[0.6, 41.4, 41.6, 99.7]])
+    assert resample_labels(row, (torch.zeros(1, 4), along)).ravel().tolist() == [1, 41, 42, 100]
+
+
+def test_a_tie_with_the_background_is_the_backgrounds() -> None:
+    labels = torch.tensor([[[0, 8]]], dtype=torch.uint8)
+    assert resample_labels(labels, (torch.zeros(1, 1), torch.tensor([[0.5]]))).item() == 0

@@ -35,7 +35,7 @@ CPU = Device(torch.device("cpu"), torch.float32)
 
 
 def site(tmp_path: Path) -> SiteConfig:
-    policy = Policy(case_scores=False, validation_means=False, pictures=False, fingerprint="exact")
+    policy = Policy(metrics="none", validation_means=False, pictures=False, fingerprint="exact")
     return SiteConfig(name="a", data="data", state=str(tmp_path / "state"), policy=policy)
 
 

@@ -9,13 +9,16 @@ from torch import nn
 
 from client.device import Device
 from client.loss import segmentation_loss
+from client.optimise import Pace
 from client.patches import Batch
-from client.train import Objective, Schedule, _add_proximal_gradient, build_optimizer, train
+from client.train import Objective, _add_proximal_gradient, begin, train
+from common.augmentation import Augmentation
 from common.axes import Weights
 from common.config import Training
 from common.errors import FederationError
 from common.network import UNet, initial_weights, load_weights, weights_of
 from common.plan import Configuration
+from common.schedules import Constant, Poly
 from common.task import Task
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -59,10 +62,9 @@ def training(
         learning_rate=0.05,
         momentum=momentum,
         weight_decay=decay,
-        poly_power=0.9,
+        schedule=Poly(power=0.9),
         gradient_clip_norm=clip,
-        mirror=False,
-        intensity=False,
+        augmentation=Augmentation(preset="none"),
         validation_fraction=0,
     )
 
@@ -76,15 +78,26 @@ def batches(n: int) -> list[Batch]:
     return drawn
 
 
-def schedule(n: int) -> Schedule:
-    return Schedule(first_step=0, total_steps=n, learning_rate=0.05, power=0.9)
+def pace(n: int) -> Pace:
+    return Pace(Poly(power=0.9), learning_rate=0.05, first_step=0, total_steps=n)
+
+
+def train_on(
+    built: nn.Module,
+    drawn: list[Batch],
+    mu: float = 0.0,
+    chosen: Training | None = None,
+    at: Pace | None = None,
+) -> tuple[int, float]:
+    learner = begin(built, chosen or training(), CPU, proximal=mu > 0)
+    return train(learner, drawn, objective(mu), at or pace(max(1, len(drawn))), CPU)
 
 
 def trained(
     n: int, mu: float = 0.0, chosen: Training | None = None
 ) -> tuple[Weights, tuple[int, float]]:
     built = network()
-    result = train(built, batches(n), objective(mu), chosen or training(), schedule(n), CPU)
+    result = train_on(built, batches(n), mu, chosen)
     return weights_of(built), result
 
 
@@ -95,27 +108,6 @@ def same(one: Weights, other: Weights) -> bool:
 def moved(weights: Weights) -> float:
     start = weights_of(network())
     return math.sqrt(sum(np.square(weights[name] - start[name]).sum() for name in start))
-
-
-# The schedule
-
-
-@pytest.mark.parametrize(
-    ("epoch", "rate"), [(0, 0.01), (100, 0.009095), (500, 0.005359), (900, 0.001259)]
-)
-def test_the_learning_rate_falls_as_published(epoch: int, rate: float) -> None:
-    poly = Schedule(first_step=0, total_steps=1000, learning_rate=0.01, power=0.9)
-    assert poly.rate(epoch) == pytest.approx(rate, abs=5e-7)
-
-
-def test_the_schedule_runs_over_the_steps_of_all_rounds() -> None:
-    third = Schedule(first_step=200, total_steps=1000, learning_rate=0.01, power=0.9)
-    assert third.rate(300) == pytest.approx(0.005359, abs=5e-7)
-
-
-def test_power_zero_keeps_the_rate() -> None:
-    constant = Schedule(first_step=0, total_steps=10, learning_rate=0.01, power=0.0)
-    assert [constant.rate(step) for step in (0, 5, 9)] == [0.01, 0.01, 0.01]
 
 
 # The loop
@@ -139,8 +131,8 @@ def test_a_round_tells_its_steps_and_its_mean_loss() -> None:
         labels = torch.from_numpy(batch.labels)
         loss = segmentation_loss(logits, labels, TASK, "labels", batch_dice=False)
         expected.append(loss.item())
-    still = Schedule(first_step=0, total_steps=2, learning_rate=0.0, power=0.9)
-    n_steps, mean = train(network(), batches(2), objective(), training(), still, CPU)
+    still = Pace(Constant(), learning_rate=0.0, first_step=0, total_steps=2)
+    n_steps, mean = train_on(network(), batches(2), at=still)
     assert n_steps == 2
     assert mean == pytest.approx(sum(expected) / 2, abs=1e-6)
 
@@ -153,9 +145,9 @@ def test_no_batches_change_nothing() -> None:
 
 def test_training_lowers_the_loss() -> None:
     built, batch = network(), batches(1)[0]
-    steady = Schedule(first_step=0, total_steps=100, learning_rate=0.05, power=0.0)
-    _, first = train(built, [batch] * 5, objective(), training(), steady, CPU)
-    _, later = train(built, [batch] * 5, objective(), training(), steady, CPU)
+    steady = Pace(Constant(), learning_rate=0.05, first_step=0, total_steps=100)
+    _, first = train_on(built, [batch] * 5, at=steady)
+    _, later = train_on(built, [batch] * 5, at=steady)
     assert later < first
 
 
@@ -164,7 +156,7 @@ def test_a_loss_that_is_not_finite_ends_the_round(value: float) -> None:
     batch = batches(1)[0]
     batch.images[0, 0, 3, 3, 3] = value
     with pytest.raises(FederationError, match="training diverged: mean loss nan"):
-        train(network(), [batch], objective(), training(), schedule(1), CPU)
+        train_on(network(), [batch])
 
 
 def test_gradients_are_clipped_to_the_norm() -> None:
@@ -180,7 +172,7 @@ def plain_sgd(n: int) -> Weights:
     """Train with torch alone, without anything proximal."""
     built = network().train()
     optimizer = torch.optim.SGD(
-        built.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=3e-5
+        built.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=3e-5, fused=True
     )
     for step, batch in enumerate(batches(n)):
         optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / n) ** 0.9
@@ -218,30 +210,47 @@ def test_the_proximal_gradient_is_mu_times_the_distance() -> None:
     assert layer.weight.grad.tolist() == [[1.0, 0.0]]
 
 
-# The optimiser
+# Equal runs
 
 
-def test_sgd_is_with_nesterov_momentum_and_weight_decay() -> None:
-    optimizer = build_optimizer(network(), training())
-    assert isinstance(optimizer, torch.optim.SGD)
-    (group,) = optimizer.param_groups
-    assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, True, 3e-5)
-    assert len(group["params"]) == len(list(network().parameters()))
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_optimiser_gives_the_same_weights_twice_bit_for_bit(
+    optimizer: str, dtype: torch.dtype
+) -> None:
+    def once() -> Weights:
+        device = Device(torch.device("cpu"), dtype)
+        built = device.place_network(network())
+        learner = begin(built, training(optimizer), device, proximal=False)
+        train(learner, batches(3), objective(), pace(3), device)
+        return weights_of(built)
+
+    assert same(once(), once())
 
 
-def test_sgd_without_momentum_is_plain() -> None:
-    (group,) = build_optimizer(network(), training(momentum=0.0)).param_groups
-    assert (group["momentum"], group["nesterov"]) == (0.0, False)
+def test_what_is_random_inside_a_network_follows_from_the_step() -> None:
+    def after_third_step(first: int) -> Weights:
+        built = nn.Sequential(nn.Dropout3d(0.5), nn.Conv3d(1, 2, 1))
+        with torch.no_grad():
+            for parameter in built.parameters():
+                parameter.fill_(0.5)
+        plain = training(momentum=0.0)
+        learner = begin(built, plain, CPU, proximal=False, forward=lambda x: [built(x)])
+        learner.losses += [torch.zeros(())] * first  # steps done before, of rate 0
+        still = Pace(Constant(), learning_rate=0.0, first_step=0, total_steps=3)
+        train(learner, batches(2 - first), objective(), still, CPU, seed_of_step=lambda s: s)
+        moving = Pace(Constant(), learning_rate=0.1, first_step=0, total_steps=3)
+        train(learner, batches(1), objective(), moving, CPU, seed_of_step=lambda s: s)
+        return weights_of(built)
+
+    assert same(after_third_step(0), after_third_step(2))
 
 
-def test_adamw_takes_the_momentum_as_its_first_beta() -> None:
-    optimizer = build_optimizer(network(), training("adamw", momentum=0.8))
-    assert isinstance(optimizer, torch.optim.AdamW)
-    (group,) = optimizer.param_groups
-    assert (group["betas"], group["weight_decay"]) == ((0.8, 0.999), 3e-5)
-
-
-def test_adamw_trains_reproducibly() -> None:
-    one, other = (trained(3, chosen=training("adamw"))[0] for _ in range(2))
-    assert same(one, other)
-    assert moved(one) > 0
+def test_the_losses_are_not_read_before_the_end() -> None:
+    seen = []
+    learner = begin(network(), training(), CPU, proximal=False)
+    train(
+        learner, batches(2), objective(), pace(2), CPU, after_step=lambda at: seen.append(at.step)
+    )
+    assert seen == [1, 2]
+    assert all(isinstance(loss, torch.Tensor) and not loss.requires_grad for loss in learner.losses)

@@ -15,6 +15,7 @@ from common.bits import (
     moved_along_x,
     pack,
     positions,
+    unpack,
 )
 
 SHAPE = (3, 4, 130)  # rows of two whole words and two voxels more
@@ -33,6 +34,14 @@ def along_x(bits: np.ndarray) -> list[int]:
 
 def test_a_voxel_is_one_bit_of_its_word() -> None:
     assert pack(line(0, 3, 64, 129)).tolist() == [[[0b1001, 1, 2]]]
+
+
+@given(masks)
+def test_unpacking_gives_the_mask_back_with_its_rows_filled_up(mask: Mask) -> None:
+    rows = unpack(pack(mask))
+    assert rows.shape == (3, 4, 3 * WORD)
+    assert np.array_equal(rows[..., :130], mask)
+    assert not rows[..., 130:].any()
 
 
 @given(masks)

@@ -8,7 +8,17 @@ from hypothesis.extra.numpy import arrays
 
 from common.axes import LabelMap, Mask
 from common.codec import decode, encode
-from common.metrics import BRATS_RULES, EmptyRules, RegionScore, score_case, score_region
+from common.empty_rules import RULES
+from common.metrics import (
+    BRATS_RULES,
+    EmptyRules,
+    RegionPair,
+    RegionScore,
+    region_pairs,
+    score_case,
+    score_region,
+    volume_difference,
+)
 from common.task import load_task
 
 UNIT = (1.0, 1.0, 1.0)
@@ -70,6 +80,53 @@ def test_a_case_without_submission_has_its_own_numbers() -> None:
 def test_the_rules_are_data_that_can_be_exchanged() -> None:
     rules = decode(EmptyRules, {**encode(BRATS_RULES), "hd95_one_empty_mm": 1000.0}, source="test")
     assert score_region(line("#."), line(".."), UNIT, hd95="pooled", rules=rules).hd95 == 1000.0
+
+
+@pytest.mark.parametrize(
+    ("name", "hd95_one_empty_mm", "specificity_no_negatives"),
+    [("brats-2017", DIAGONAL_MM, 1.0), ("brats-2021", DIAGONAL_MM, 1.0), ("brats-2023", 374, 0)],
+)
+def test_every_challenge_has_its_own_numbers_for_empty_regions(
+    name: str, hd95_one_empty_mm: float, specificity_no_negatives: float
+) -> None:
+    rules = RULES[name]  # type: ignore[index]
+    assert rules.name == name
+    missed = score_region(line("##."), line("..."), UNIT, hd95="pooled", rules=rules)
+    assert (missed.dice, missed.sensitivity, missed.specificity) == (0.0, 0.0, 1.0)
+    assert missed.hd95 == pytest.approx(hd95_one_empty_mm, abs=1e-8)
+    filled = score_region(line("###"), line("##."), UNIT, hd95="pooled", rules=rules)
+    assert filled.specificity == specificity_no_negatives
+    nothing = score_region(line("..."), line("..."), UNIT, hd95="pooled", rules=rules)
+    assert nothing == RegionScore(1.0, 0.0, 1.0, 1.0)
+    assert rules.missing_case == RegionScore(0.0, 374.0, 0.0, 0.0)
+
+
+def pair(reference: str, prediction: str) -> RegionPair:
+    """Return the region of a drawn row, of label 1 in a task of one region."""
+    labels = [line(text).astype(np.uint8) for text in (reference, prediction)]
+    return region_pairs(*labels, (1.0, 2.0, 3.0), load_task("hippocampus"))["anterior"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "prediction", "expected"),
+    [
+        ("####....", "...#####", 0.25),
+        ("####....", "#.......", 0.75),
+        ("#.......", "#######.", 6.0),
+        ("........", "........", 0.0),
+        ("........", "#.......", 1.0),  # by rule: the formula divides by 0
+        ("####....", "........", 1.0),
+    ],
+)
+def test_the_volume_difference_is_relative_to_the_reference(
+    reference: str, prediction: str, expected: float
+) -> None:
+    assert volume_difference(pair(reference, prediction)) == expected
+
+
+def test_a_pair_knows_its_volumes() -> None:
+    found = pair("####....", "...#####")
+    assert (found.n_reference, found.n_prediction, found.voxel_mm3) == (4, 5, 6.0)
 
 
 def test_regions_of_a_case_are_scored_apart_and_over_the_whole_image() -> None:

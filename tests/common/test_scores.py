@@ -10,10 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import ConfigError
+from common.further_metrics import FurtherMetric, FurtherMetrics, wanted_metrics
 from common.metrics import BRATS_RULES, RegionScore
 from common.scores import (
+    FurtherTable,
     ScoreTable,
     definition_of,
+    read_all_scores,
     read_definition,
     read_scores,
     require_one_definition,
@@ -70,6 +73,7 @@ def test_the_definition_lies_beside_the_numbers(tmp_path: Path) -> None:
         "task": "brats-2021",
         "hd95": "pooled",
         "unit": "mm",
+        "rules": "brats-2021",
         "hd95_missing_case_mm": 374.0,
     }
     assert read_definition(tmp_path / "scores.csv") == POOLED
@@ -156,3 +160,67 @@ def test_scores_of_two_definitions_are_not_compared(tmp_path: Path) -> None:
     assert require_one_definition({"a": paths["a"], "b": paths["b"]}) == POOLED
     with pytest.raises(ConfigError, match=r"c\.csv: expected scores defined as in .*b\.csv"):
         require_one_definition(paths)
+
+
+ALL = wanted_metrics(["nsd", "volume_difference"], 1.5, "metastases")
+ALL_DEFINED = definition_of("brats-2021", "pooled", BRATS_RULES, ALL)
+WORTH: dict[FurtherMetric, float] = {
+    "nsd": 0.25,
+    "volume_difference": 3.5,
+    "lesionwise_dice": 0.125,
+    "lesionwise_hd95": 187.0,
+}
+FURTHER: FurtherTable = {case: dict.fromkeys(regions, WORTH) for case, regions in TABLE.items()}
+
+
+def test_further_metrics_have_columns_only_when_asked_for(tmp_path: Path) -> None:
+    write_scores(tmp_path / "a.csv", TABLE, ALL_DEFINED, FURTHER)
+    first, second, *_ = (tmp_path / "a.csv").read_text().splitlines()
+    assert first == HEADER.strip() + ",nsd,volume_difference,lesionwise_dice,lesionwise_hd95"
+    assert second.endswith(",0.25,3.5,0.125,187.0")
+    lesions = definition_of("brats-2021", "pooled", BRATS_RULES, wanted_metrics([], None, "glioma"))
+    write_scores(tmp_path / "b.csv", TABLE, lesions, FURTHER)
+    assert (tmp_path / "b.csv").read_text().startswith(
+        HEADER.strip() + ",lesionwise_dice,lesionwise_hd95\n"
+    )  # fmt: skip
+
+
+def test_further_metrics_are_read_back_and_do_not_disturb_the_others(tmp_path: Path) -> None:
+    write_scores(tmp_path / "a.csv", TABLE, ALL_DEFINED, FURTHER)
+    assert read_scores(tmp_path / "a.csv") == TABLE
+    assert read_all_scores(tmp_path / "a.csv") == (TABLE, FURTHER)
+    assert read_definition(tmp_path / "a.csv") == ALL_DEFINED
+
+
+def test_lesion_wise_scores_can_stand_in_the_place_of_the_usual_ones(tmp_path: Path) -> None:
+    write_scores(tmp_path / "a.csv", TABLE, ALL_DEFINED, FURTHER)
+    score = read_scores(tmp_path / "a.csv", lesion_wise=True)["001"]["WT"]
+    assert (score.dice, score.hd95, score.sensitivity) == (0.125, 187.0, 1 / 3)
+    write_scores(tmp_path / "b.csv", TABLE, POOLED)
+    with pytest.raises(ConfigError, match="expected the columns lesionwise_dice and lesionwise_hd"):
+        read_scores(tmp_path / "b.csv", lesion_wise=True)
+
+
+def test_files_with_and_without_further_metrics_can_be_compared(tmp_path: Path) -> None:
+    paths = {name: tmp_path / f"{name}.csv" for name in ("a", "b")}
+    write_scores(paths["a"], TABLE, POOLED)
+    write_scores(paths["b"], TABLE, ALL_DEFINED, FURTHER)
+    assert require_one_definition(paths) == POOLED
+    with pytest.raises(ConfigError, match=r"b\.csv: expected scores defined as in .*a\.csv"):
+        require_one_definition(paths, lesion_wise=True)
+
+
+def test_further_columns_stand_in_one_order(tmp_path: Path) -> None:
+    header = HEADER.strip() + ",lesionwise_hd95,lesionwise_dice\n"
+    with pytest.raises(ConfigError, match="line 1: expected the columns"):
+        read_scores(write(tmp_path / "a.csv", "", header))
+
+
+def test_metrics_are_wanted_by_name() -> None:
+    assert wanted_metrics(["dice", "hd95"]) == FurtherMetrics()
+    assert wanted_metrics(["dice", "nsd"], 2.0).names == ("nsd",)
+    assert wanted_metrics(["lesionwise_dice"]).names == ("lesionwise_dice", "lesionwise_hd95")
+    with pytest.raises(ConfigError, match="nsd: expected a tolerance in mm"):
+        wanted_metrics(["nsd"])
+    with pytest.raises(ConfigError, match=r"expected some of dice, .*, found 'dise'"):
+        wanted_metrics(["dise"])

@@ -13,7 +13,7 @@ from common.codec import canonical_json
 from common.errors import ConfigError
 from common.task import Task, built_in_tasks, labels_of, load_task, parse_task, regions_of
 
-ALL_TASKS = ("brats-2013", "brats-2021", "brats-2023", "hippocampus")
+ALL_TASKS = ("brats-2013", "brats-2021", "brats-2023", "hippocampus", "kits-2019")
 OWN = """
 name = "own"
 version = 1

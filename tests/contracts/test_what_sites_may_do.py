@@ -144,7 +144,7 @@ def test_a_held_out_site_that_releases_no_scores_stops_the_run_before_training(
     study = with_federation(tiny_study, held_out=("beta",), min_sites=1)
     files = study.write_sites(tmp_path / "s")
     site = read_toml(SiteConfig, files["beta"])
-    policy = Policy(case_scores=False, validation_means=False, pictures=False, fingerprint="exact")
+    policy = Policy(metrics="none", validation_means=False, pictures=False, fingerprint="exact")
     write_toml(files["beta"], replace(site, policy=policy))
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(FederationError, match="beta could not agree on the plan: policy"):

@@ -1,5 +1,6 @@
 """What a user sees after a mistake: exit code 2, clear lines, no traceback, no half files."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,30 @@ def test_all_defects_of_all_cases_are_listed_in_one_run(run: Run, data: Path):
 def test_a_label_of_another_shape_is_a_defect(run: Run, data: Path):
     write_seg(data, "case_a", 4, grid_of((1.0, 1.0, 1.0), (8, 9, 11)))
     assert "case_a_seg.nii.gz" in refused(run("inspect", data))
+
+
+def test_what_is_suspicious_is_said_after_the_summary_and_refuses_nothing(
+    run: Run, data: Path, tmp_path: Path
+):
+    write_seg(data, "case_b", 0, GRID)
+    report = tmp_path / "report.html"
+    code, stdout, stderr = run("inspect", data, "--report", report, "--workers", 2)
+    assert code == 0
+    assert stdout == f"{data}: 3 cases of task brats-2021, no defects\n"
+    seg = data / "case_b" / "case_b_seg.nii.gz"
+    assert f"warning: case_b: {seg}: a label without foreground; right for" in stderr
+    assert f"{report}: 3 cases with pictures; it shows patients and stays here" in stderr
+    assert "This page stays at the hospital." in report.read_text()
+
+    code, stdout, _ = run("inspect", data, "--json")
+    assert code == 0
+    assert [one["case"] for one in json.loads(stdout)["warnings"]] == ["case_b"]
+
+
+def test_a_table_of_patients_without_its_columns_is_refused(run: Run, data: Path, tmp_path: Path):
+    (tmp_path / "patients.csv").write_text("case,patient\ncase_a,1\n")
+    text = refused(run("inspect", data, "--patients", tmp_path / "patients.csv"))
+    assert "expected a column Subject_ID, found case, patient" in text
 
 
 def test_simulate_refuses_defective_data_before_anything_is_written(

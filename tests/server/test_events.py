@@ -19,6 +19,7 @@ from server.events import (
     Note,
     PictureReleased,
     PlanMade,
+    RanksReleased,
     RoundFinished,
     RunFinished,
     RunStarted,
@@ -60,6 +61,7 @@ ALL: tuple[Event, ...] = (
     FloorMeasured(site="h", region="WT", channel="flair", mean_dice=0.625, threshold=0.9),
     PictureReleased(method="fedavg", site="h", kind="best", dice=0.9, file="pictures/x.png"),
     RunFinished(seconds=125.0, peak_memory_bytes=3 * 2**29),
+    RanksReleased(site="h", n_cases=12, n_aggregates=6),
 )
 
 
@@ -186,6 +188,7 @@ def test_a_whole_line_of_no_known_event_is_a_clear_mistake(tmp_path: Path, line:
         (ALL[9], "h: learning-free floor on WT: mean Dice 0.625"),
         (ALL[10], ""),
         (ALL[11], "run finished in 125 s, peak memory 1.5 GiB"),
+        (ALL[12], "h released rank sums of 12 cases and 6 aggregates"),
     ],
 )
 def test_an_event_in_words(event: Event, line: str) -> None:

@@ -5,25 +5,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from common import messages
+from common.aggregates import Aggregate, MetricSpread
 from common.axes import Weights
+from common.case_ranks import ranks_of
 from common.codec import decode
 from common.config import RunConfig
 from common.errors import FederationError, MessageError
 from common.fingerprint import empty
-from common.messages import CaseScore, Measured, Picture, Tested, TrainTask, Update, Validated
+from common.messages import (
+    CaseScore,
+    Measured,
+    Picture,
+    Ranked,
+    Tested,
+    TrainTask,
+    Update,
+    Validated,
+)
 from common.plan import Configuration, Normalization, Plan, PlannedFor
+from common.rank_sums import no_cases, sums_of
 from common.task import Task
 from server.events import EventLog, SiteFailed, SiteTrained, read_events
 from server.joining import Cohort, join
 from server.rounds import Experiment, train_method
 from server.run_folder import RunFolder, latest_checkpoint
 from server.sites import Answers, Failure, Reply
-from server.validation import check_tested, check_update, png_of, update_norm
+from server.validation import check_ranked, check_tested, check_update, png_of, update_norm
 
 TASK = TrainTask(run="r", plan_hash="0", method="fedavg", round=2, proximal_mu=0.0)
 SENT: Weights = {"a": np.zeros((2, 3), np.float32), "b": np.array([1.0], np.float32)}
@@ -153,9 +166,14 @@ def case_score(case: int, region: str, **changed: float) -> CaseScore:
     return CaseScore(case=case, region=region, **numbers)
 
 
-def answer(*scores: CaseScore, picture: str = PNG) -> Tested:
+def said(metrics: Any, n_cases: int, **released: Any) -> Tested:
+    nothing: dict[str, Any] = {"scores": (), "pictures": (), "note": ""}
+    return Tested(metrics=metrics, n_cases=n_cases, data="5" * 64, **(nothing | released))
+
+
+def answer(*scores: CaseScore, picture: str = PNG, n_cases: int = 2) -> Tested:
     pictures = (Picture(kind="worst", dice=0.5, png_base64=picture),)
-    return Tested(scores=scores, pictures=pictures, note="")
+    return said("cases", n_cases, scores=scores, pictures=pictures)
 
 
 WT1, ET1 = case_score(1, "WT"), case_score(1, "ET")
@@ -170,7 +188,8 @@ def test_one_score_per_declared_case_and_region_is_accepted_in_any_order() -> No
 def test_the_bounds_of_every_metric_are_accepted() -> None:
     worst = {"dice": 0.0, "hd95": 373.0, "sensitivity": 0.0, "specificity": 0.0}
     best = {"dice": 1.0, "hd95": 0.0, "sensitivity": 1.0, "specificity": 1.0}
-    check_tested(answer(case_score(1, "WT", **worst), case_score(1, "ET", **best)), REGIONS, 1)
+    scores = (case_score(1, "WT", **worst), case_score(1, "ET", **best))
+    check_tested(answer(*scores, n_cases=1), REGIONS, 1)
 
 
 @pytest.mark.parametrize(
@@ -226,20 +245,20 @@ def test_a_metric_out_of_its_range_is_refused_with_its_case_and_region(
 def test_a_picture_that_is_no_png_is_refused(content: bytes) -> None:
     picture = base64.b64encode(content).decode()
     with pytest.raises(MessageError) as caught:
-        check_tested(answer(WT1, ET1, picture=picture), REGIONS, 1)
+        check_tested(answer(WT1, ET1, picture=picture, n_cases=1), REGIONS, 1)
     assert str(caught.value) == "picture 'worst': expected PNG"
 
 
 @pytest.mark.parametrize("text", ["no base64!", "iVBORw0KGgo", "iVBORw0KGgo=\n", "*" + PNG])
 def test_a_picture_that_is_no_base64_is_refused(text: str) -> None:
     with pytest.raises(MessageError) as caught:
-        check_tested(answer(WT1, ET1, picture=text), REGIONS, 1)
+        check_tested(answer(WT1, ET1, picture=text, n_cases=1), REGIONS, 1)
     assert str(caught.value) == "picture 'worst': expected base64"
 
 
 def test_a_picture_of_letters_outside_ascii_is_refused() -> None:
     with pytest.raises(MessageError, match="picture 'worst': expected base64"):
-        check_tested(answer(WT1, ET1, picture="é" + PNG), REGIONS, 1)
+        check_tested(answer(WT1, ET1, picture="é" + PNG, n_cases=1), REGIONS, 1)
 
 
 def test_the_bytes_of_a_picture_are_those_that_were_sent() -> None:
@@ -248,7 +267,87 @@ def test_the_bytes_of_a_picture_are_those_that_were_sent() -> None:
 
 
 def test_a_site_without_pictures_is_accepted() -> None:
-    check_tested(Tested(scores=(WT1, ET1), pictures=(), note=""), REGIONS, 1)
+    check_tested(said("cases", 1, scores=(WT1, ET1)), REGIONS, 1)
+
+
+@pytest.mark.parametrize("level", ["ranks", "aggregates"])
+def test_below_the_level_of_cases_a_site_sends_no_metric(level: str) -> None:
+    check_tested(said(level, 2), REGIONS, 2)
+    check_tested(said(level, 2), REGIONS, None)
+    picture = Picture(kind="worst", dice=0.5, png_base64=PNG)
+    for released in ({"scores": (WT1,)}, {"pictures": (picture,)}):
+        with pytest.raises(MessageError, match="expected neither scores nor pictures"):
+            check_tested(said(level, 2, **released), REGIONS, 2)
+
+
+def test_another_number_of_cases_than_was_declared_is_refused() -> None:
+    with pytest.raises(MessageError, match="n_cases: expected 3, found 2"):
+        check_tested(said("ranks", 2), REGIONS, 3)
+
+
+# What a held-out site ranked.
+
+POOL = no_cases(("a", "b"), REGIONS, "min")
+WORD = "5" * 64
+SPREAD = MetricSpread(mean=0.5, median=0.5, q1=0.25, q3=0.75)
+
+
+def ranked(**changed: Any) -> Ranked:
+    """Return an answer of a site with two cases, in all of which a is better."""
+    losses = np.array([[[1.0] * 4] * 2, [[2.0] * 4] * 2])
+    sums = sums_of(POOL, "h", ranks_of(losses, "min"))
+    return Ranked(**({"data": WORD, "sums": sums} | changed))
+
+
+def aggregate(**changed: Any) -> Aggregate:
+    fields = {"method": "a", "region": "WT", "n_cases": 2, "n_empty_references": 1}
+    return Aggregate(**(fields | {"dice": SPREAD, "hd95": SPREAD} | changed))
+
+
+EVERY = tuple(aggregate(method=method, region=region) for method in "ab" for region in REGIONS)
+
+
+def test_sums_of_all_cases_with_or_without_aggregates_are_accepted() -> None:
+    check_ranked(ranked(), "h", POOL, 2, WORD)
+    check_ranked(ranked(aggregates=EVERY), "h", POOL, 2, WORD)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"data": "6" * 64}, "data: expected those that were tested"),
+        ({"sums": no_cases(("a", "c"), REGIONS, "min")}, "sums: expected the methods"),
+        ({"sums": no_cases(("a", "b"), ("WT",), "min")}, "sums: expected the methods"),
+        ({"sums": no_cases(("a", "b"), REGIONS, "average")}, "sums: expected the methods"),
+        ({"sums": POOL}, "expected those of h's 2 cases"),
+        ({"aggregates": EVERY[:-1]}, "expected every method and region once, or none"),
+        ({"aggregates": (*EVERY, EVERY[0])}, "expected every method and region once, or none"),
+        ({"aggregates": (*EVERY[:-1], aggregate(method="b", region="ET", n_cases=3))}, "range"),
+        (
+            {"aggregates": (*EVERY[:-1], aggregate(method="b", region="ET", n_empty_references=3))},
+            "aggregates: b, ET: out of range",
+        ),
+        (
+            {
+                "aggregates": (
+                    *EVERY[:-1],
+                    aggregate(method="b", region="ET", dice=replace(SPREAD, mean=1.5)),
+                )
+            },
+            "aggregates: b, ET: out of range",
+        ),
+    ],
+)
+def test_sums_of_something_else_than_was_asked_for_are_refused(
+    changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(MessageError, match=message):
+        check_ranked(ranked(**changed), "h", POOL, 2, WORD)
+
+
+def test_sums_under_another_sites_name_are_refused() -> None:
+    with pytest.raises(MessageError, match="expected those of g's 2 cases"):
+        check_ranked(ranked(), "g", POOL, 2, WORD)
 
 
 # The same at the scale of a round: what a bad site sends never reaches the aggregate.
@@ -369,7 +468,7 @@ def experiment(
             "learning_rate": 0.01,
             "momentum": 0.9,
             "weight_decay": 0,
-            "poly_power": 0.9,
+            "schedule": {"name": "poly", "power": 0.9},
             "gradient_clip_norm": 12,
             "augmentation": {"preset": "none"},
             "validation_fraction": 0,

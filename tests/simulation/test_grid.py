@@ -149,7 +149,7 @@ def site_file(folder: Path, data: Path) -> dict[str, str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         f'name = "site-a"\ndata = "{data}"\nstate = "{folder / PATIENT / "state"}"\n'
-        "[policy]\ncase_scores = true\nvalidation_means = true\npictures = true\n"
+        '[policy]\nmetrics = "cases"\nvalidation_means = true\npictures = true\n'
         'fingerprint = "exact"\n'
     )
     return {"site": str(path)}

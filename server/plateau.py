@@ -1,0 +1,38 @@
+"""What a plateau of the training loss does to the learning rate of the next round.
+
+The rule is `common.schedules`; the losses are those that the run's own events hold, so that a
+resumed run sends the same factor.
+"""
+
+import math
+from collections import defaultdict
+from pathlib import Path
+
+from common.schedules import Plateau, Schedule, plateau_factor
+from server.events import SiteTrained, read_events
+
+
+def rate_factor(schedule: Schedule, events: Path, method: str, round_: int) -> float:
+    """Return what a round's learning rate is multiplied by; 1 unless the schedule is a plateau.
+
+    Args:
+        schedule: of the run.
+        events: the run's log; a site that answered the same round twice counts once.
+        method: whose rounds are looked at.
+        round_: the round that is about to begin.
+    """
+    if not isinstance(schedule, Plateau):
+        return 1.0
+    rounds: dict[int, dict[str, SiteTrained]] = defaultdict(dict)
+    for _, event in read_events(events):
+        if isinstance(event, SiteTrained) and event.method == method and event.round < round_:
+            rounds[event.round][event.site] = event
+    return plateau_factor(schedule, [_mean_loss(rounds[number]) for number in sorted(rounds)])
+
+
+def _mean_loss(trained: dict[str, SiteTrained]) -> float:
+    """Return the mean over sites, weighted by cases; the order of the answers does not matter."""
+    n_cases = sum(event.n_cases for event in trained.values())
+    if n_cases == 0:
+        return math.fsum(event.loss for event in trained.values()) / len(trained)
+    return math.fsum(event.loss * event.n_cases for event in trained.values()) / n_cases
