@@ -263,7 +263,8 @@ def test_a_linear_network_gives_its_image_back_in_slabs_of_any_shape_and_axis_or
     order = (transpose[0], transpose[1], transpose[2])
     slabs = list(predicted_slabs(Same(), image, window, CPU, transpose=order))
     found = np.concatenate(slabs, axis=1)
-    np.testing.assert_allclose(found.transpose(0, *(1 + a for a in order)), image, atol=1e-6)
+    # a mean of up to 27 tiles in float32: each of the sums rounds by up to half of 2**-22
+    np.testing.assert_allclose(found.transpose(0, *(1 + a for a in order)), image, atol=5e-6)
 
 
 @given(
