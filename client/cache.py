@@ -140,8 +140,10 @@ class CacheEntry:
             array = blosc2.open(str(self.folder / name), mode="r", dparams={"nthreads": 1})
         except Exception as error:  # noqa: BLE001 - a damaged header makes anything of blosc2
             self._damaged(error)
-        if (array.shape, array.dtype) != (shape, dtype):
-            self._damaged(ValueError(f"{name}: {array.dtype} of shape {array.shape}"))
+        # a damaged header may also make something else of the file, which has neither
+        found = getattr(array, "shape", None), getattr(array, "dtype", None)
+        if found != (shape, dtype):
+            self._damaged(ValueError(f"{name}: shape and type {found}"))
         return self._region(array, (...,)) if self.in_memory else array
 
     def _region(self, array: Any, slices: tuple[Any, ...]) -> Any:
