@@ -9,6 +9,8 @@ import server.commands
 import simulation.commands
 from common.errors import ConsiliumError
 
+INTERRUPTED = 130  # exit code of a program that Ctrl-C ended, by the custom of shells
+
 app = typer.Typer(
     name="consilium",
     help="Federated training of brain-tumour segmentation across hospitals.",
@@ -33,9 +35,10 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         typer.echo(f"consilium: {where}{error.strerror or error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("consilium: stopped; what was finished is kept", err=True)
-        sys.exit(130)
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:  # typer has turned Ctrl-C into this, without a word
+            typer.echo("consilium: stopped; what was finished is kept", err=True)
+        raise
 
 
 if __name__ == "__main__":

@@ -109,9 +109,10 @@ def our_seconds(
 
 def peer_seconds(cases: Path, n_batches: int, workers: int, python: Path) -> float:
     sizes = [str(size) for size in PATCH_SIZE]
+    inherited = {name: value for name, value in os.environ.items() if name != "BLOSC_NTHREADS"}
     done = subprocess.run(
         [str(python), str(PEER_SCRIPT), str(cases), str(n_batches), str(workers), *sizes],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},  # as nnunetv2 itself sets in its workers
+        env={**inherited, "OMP_NUM_THREADS": "1"},  # as nnunetv2 itself sets in its workers
         check=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # warnings about folders that are not needed

@@ -28,7 +28,7 @@ WARM_UP = 4  # batches: processes start, and the blur tries out its two ways
 
 
 def store(cases: Path, folder: Path, patch_size: tuple[int, ...]) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()
     for labels_file in sorted(cases.glob("*_labels.npy")):
         name = labels_file.stem.removesuffix("_labels")
         image, labels = np.load(cases / f"{name}.npy"), np.load(labels_file)[None].astype(np.int8)
@@ -75,7 +75,8 @@ def main() -> None:
     cases, batches, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     patch_size = tuple(int(size) for size in sys.argv[4:])
     torch.set_num_threads(1)  # as in nnunetv2's workers
-    store(cases, cases / "nnunet", patch_size)
+    if not (cases / "nnunet").exists():  # by an earlier run
+        store(cases, cases / "nnunet", patch_size)
     channels = np.load(next(cases.glob("*_labels.npy")).with_name("0.npy"), mmap_mode="r").shape[0]
     source = loader(cases / "nnunet", patch_size, channels)
     augmenter = NonDetMultiThreadedAugmenter(source, None, workers, 6, None, wait_time=0.002)

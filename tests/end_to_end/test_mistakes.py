@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -218,3 +221,15 @@ def written(config: dict, folder: Path) -> Path:
     path = folder / "config.toml"
     path.write_text(tomli_w.dumps(config))
     return path
+
+
+def test_ctrl_c_ends_with_one_line_that_says_what_is_kept(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "consilium", "demo", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = process.stderr.readline()  # it is at work
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert first.startswith("draw phantoms")
+    assert words.splitlines()[-1] == "consilium: stopped; what was finished is kept"
+    assert "Traceback" not in words
