@@ -6,17 +6,17 @@ One thread, labels in memory. Five cases of different difficulty: identical, dil
 false positives, half of the tumour missing; for each the median of the runs, then the median of the
 cases. MONAI is measured here; with PEER, the Python of another environment (`pip install
 surface-distance medpy panoptica`), also surface-distance and, which takes minutes, MedPy and
-panoptica (`benchmarks/metrics_peers.py`). Peak memory is of a fresh process that scores all cases.
+panoptica (`benchmarks/metrics_peers.py`). Peak memory is that of arrays, as Python traces them.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def peers(python: str, pairs: dict[str, Pair], runs: int, *, slow: bool) -> dict
 
 
 def peak_memory_mb() -> float:
-    """Return what scoring all cases adds to the memory of a fresh process."""
+    """Return the most that scoring takes besides its input, in a fresh process."""
     command = [sys.executable, __file__, "--memory"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(printed)
@@ -109,10 +109,10 @@ def peak_memory_mb() -> float:
 
 def print_memory() -> None:
     pairs = cases()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
     for pair in pairs.values():
         ours(*pair)
-    sys.stdout.write(str((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3))
+    sys.stdout.write(str(tracemalloc.get_traced_memory()[1] / 1e6))
 
 
 def main() -> None:

@@ -185,7 +185,7 @@ def test_a_killed_helper_is_one_clear_error(data: Data, tmp_path: Path) -> None:
     while process.stdout.readline() != "1\n":
         pass
     children = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(process.pid)],
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(process.pid)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
