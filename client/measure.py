@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from client.nifti import Scan, read_labels, read_scan, same_grid
 from client.preprocess import nonzero_box
-from common.axes import Shape
+from common.axes import three
 from common.case import Case, DatasetDescription
 from common.errors import DataError, Defect
 from common.fingerprint import Fingerprint, empty, fingerprint_of, merge
@@ -52,7 +52,7 @@ def _measured(case: Case, task: Task) -> Fingerprint:
     foreground = _ct_foreground(case, scan, box, task) if ct_channels(task.channels) else None
     before, after = scan.image.shape[1:], scan.image[(0, *box)].shape
     try:
-        return fingerprint_of(_shape3(before), _shape3(after), scan.spacing_mm, foreground, task)
+        return fingerprint_of(three(before), three(after), scan.spacing_mm, foreground, task)
     except DataError as error:
         raise _unfit(case, str(case.images[0]), "a measurable image", str(error)) from None
 
@@ -70,11 +70,6 @@ def _ct_foreground(case: Case, scan: Scan, box: Box, task: Task) -> dict[str, ND
         for channel, name in enumerate(task.channels)
         if ct_channels((name,))
     }
-
-
-def _shape3(shape: tuple[int, ...]) -> Shape:
-    z, y, x = shape
-    return z, y, x
 
 
 def _unfit(case: Case, file: str, expected: str, found: str) -> DataError:

@@ -9,7 +9,7 @@ cannot hold what its header claims is refused before memory is taken for it.
 
 import gzip
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from client.inflate import GZIP_HEADER_BYTES, InflateError, head, inflated
 from client.label_values import renamed, whole
-from common.axes import Image, LabelMap, Shape, SpacingMm
+from common.axes import Image, LabelMap, Shape, SpacingMm, times
 from common.case import Case
 from common.errors import DataError, Defect
 from common.files import write_atomically
@@ -135,7 +135,7 @@ def grid_of(spacing_mm: SpacingMm, shape: Shape) -> Grid:
 def same_grid(reference: Grid, other: Grid) -> str | None:
     """Return how `other` differs from `reference`, or None when both place voxels alike."""
     if other.shape != reference.shape:
-        return f"shape {_times(other.shape)} instead of {_times(reference.shape)}"
+        return f"shape {times(other.shape)} instead of {times(reference.shape)}"
     if (distance := moved_mm(reference, other)) > GRID_TOLERANCE_MM:
         allowed = f"(tolerance {GRID_TOLERANCE_MM:g} mm)"
         return f"an affine that moves voxels by up to {distance:.3g} mm {allowed}"
@@ -273,7 +273,7 @@ def _grid(path: Path, header: Header, dimensions: tuple[int, ...]) -> tuple[tupl
         fault = _fault_in_space(affine, header.stored)
     if len(shape) not in dimensions or min(shape, default=0) < 1:
         names = " or ".join(f"{count}-D" for count in dimensions)
-        raise _unfit(path, f"a {names} image", f"{len(shape)}-D of shape {_times(shape)}")
+        raise _unfit(path, f"a {names} image", f"{len(shape)}-D of shape {times(shape)}")
     if fault:
         raise _unfit(path, "a header with positive voxel sizes in mm", fault)
     width, height, depth = shape[:3]
@@ -360,7 +360,7 @@ def _fault_in_space(affine: NDArray[np.float64], header: Any) -> str | None:
     """Return what keeps a header from placing voxels in millimetres, or None."""
     stored = [float(size) for size in header["pixdim"][1:4]]
     if not all(np.isfinite(size) and size > 0 for size in stored):
-        return f"voxel sizes {_times(f'{size:g}' for size in stored)}"
+        return f"voxel sizes {times(f'{size:g}' for size in stored)}"
     if fault := fault_of_affine(affine):
         return fault
     unit = int(header["xyzt_units"]) % 8
@@ -373,10 +373,6 @@ def _along_zyx(values: Sequence[T], orientation: NDArray[np.float64]) -> tuple[T
     """Reorder what belongs to the axes of a file to (z, y, x) of RAS+."""
     x, y, z = (values[index] for index in np.argsort(orientation[:, 0]))
     return z, y, x
-
-
-def _times(sizes: Iterable[object]) -> str:
-    return "x".join(map(str, sizes))
 
 
 def _one_line(error: Exception) -> str:

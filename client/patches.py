@@ -21,7 +21,7 @@ from client.cascade_input import cascade_channels
 from client.spatial import deformation, positions, reach, resample, resample_labels
 from client.transforms import NormalNoise, change_intensities, normal_noise
 from common.augmentation import Preset
-from common.axes import Shape
+from common.axes import Shape, three
 
 Starts = tuple[int, int, int]
 T = TypeVar("T")
@@ -139,7 +139,7 @@ def overlap(shape: Shape, starts: Starts, patch_size: Shape) -> tuple[Slices3, S
     high = [min(n, start + size) for n, start, size in zip(shape, starts, patch_size, strict=True)]
     source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     target = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, starts, strict=True))
-    return _three(source), _three(target)
+    return three(source), three(target)
 
 
 def _draw_starts(
@@ -222,7 +222,7 @@ def _moved(
     ]
     begins = (*starts[:-n_axes], *(first for first, _ in box))
     sizes = (*kept, *(last - first for first, last in box))
-    images, maps = _read(entry, _three(begins), _three(sizes), recipe, device)
+    images, maps = _read(entry, three(begins), three(sizes), recipe, device)
     summands = deformation(size, width, magnitudes, noise) if any(magnitudes) else []
     origin = [first - start for (first, _), start in zip(box, starts[-n_axes:], strict=True)]
     places = positions(size, matrix, origin, summands, device)
@@ -260,8 +260,3 @@ def _padded(region: NDArray[N], target: Slices3, size: Shape) -> NDArray[N]:
     padded = np.zeros((len(region), *size), region.dtype)
     padded[(slice(None), *target)] = region
     return padded
-
-
-def _three(values: Sequence[T]) -> tuple[T, T, T]:
-    a, b, c = values
-    return a, b, c

@@ -25,7 +25,7 @@ from client.resample import (
     resample_probabilities,
     resampled_shape,
 )
-from common.axes import Image, LabelMap, Mask, Probabilities, Shape, SpacingMm
+from common.axes import Image, LabelMap, Mask, Probabilities, Shape, SpacingMm, three
 from common.codec import record
 from common.errors import ConfigError
 from common.plan import AnyConfiguration, Configuration, Plan
@@ -142,7 +142,7 @@ def prepare(
     box = nonzero_box(image)
     cropped = image[(slice(None), *box)]
     geometry = Geometry(
-        full_shape=_shape3(image),
+        full_shape=three(image.shape[-3:]),
         box=_ranges(box),
         spacing_mm=spacing_mm,
         transpose=plan.transpose,
@@ -270,8 +270,3 @@ def _ranges(box: tuple[slice, slice, slice]) -> tuple[Range, Range, Range]:
 def _reorder(values: tuple[T, T, T], transpose: tuple[int, int, int]) -> tuple[T, T, T]:
     a, b, c = (values[axis] for axis in transpose)
     return a, b, c
-
-
-def _shape3(volumes: NDArray[np.generic]) -> Shape:
-    z, y, x = volumes.shape[-3:]
-    return z, y, x

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from client.interpolation import Order, interpolate
 from client.label_shares import Decision, V, interpolate_labels, majority_along
-from common.axes import Image, Probabilities, Shape, SpacingMm
+from common.axes import Image, Probabilities, Shape, SpacingMm, three
 from common.preparation import Resampling
 
 PUBLISHED = Resampling()
@@ -63,7 +63,7 @@ def resample_image(
     Returns:
         float32; `image` itself when the shape does not change.
     """
-    shape = resampled_shape(_shape3(image), spacing_mm, target_spacing_mm)
+    shape = resampled_shape(three(image.shape[-3:]), spacing_mm, target_spacing_mm)
     axis = separate_axis(spacing_mm, target_spacing_mm, resampling.thick_slices_ratio)
     across = resampling.across_thick_slices_order
     return _resample_each(image, shape, axis, resampling.image_order, across)
@@ -88,7 +88,7 @@ def resample_labels(
     Returns:
         Labels with the same values, or 0; `labels` itself when the shape does not change.
     """
-    shape = resampled_shape(_shape3(labels), spacing_mm, target_spacing_mm)
+    shape = resampled_shape(three(labels.shape[-3:]), spacing_mm, target_spacing_mm)
     if shape == labels.shape:
         return labels
     axis = separate_axis(spacing_mm, target_spacing_mm, resampling.thick_slices_ratio)
@@ -151,9 +151,4 @@ def _within_range(
 
 def _in_plane(shape: Shape, n_slices: int, axis: int) -> Shape:
     a, b, c = (n_slices if other == axis else size for other, size in enumerate(shape))
-    return a, b, c
-
-
-def _shape3(volumes: NDArray[np.generic]) -> Shape:
-    a, b, c = volumes.shape[-3:]
     return a, b, c

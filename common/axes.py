@@ -5,10 +5,13 @@ Every image is first brought into RAS+ orientation and stored slowest axis first
 right. Spacings and shapes follow the same order, as printed plans do.
 """
 
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 SpacingMm: TypeAlias = tuple[float, float, float]
 """Voxel size in mm along (z, y, x)."""
@@ -33,3 +36,18 @@ Probabilities: TypeAlias = NDArray[np.float32]
 
 Weights: TypeAlias = dict[str, NDArray[Any]]
 """Tensors of a model by parameter name."""
+
+
+def three(values: Iterable[T]) -> tuple[T, T, T]:
+    """Return one value per axis as the type checker wants it.
+
+    Raises:
+        ValueError: for any other number of values.
+    """
+    first, second, third = values
+    return first, second, third
+
+
+def times(sizes: Iterable[object]) -> str:
+    """Return sizes as people write them, for example ``40x56x40``."""
+    return "x".join(map(str, sizes))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeVar
 
-from common.axes import Shape
+from common.axes import Shape, three
 from common.cascade import Stage, full_resolution, low_resolution, rounded
 from common.patch import Demand, budget_of, fitted, is_anisotropic
 from common.plan import AnyConfiguration, Configuration, Configuration2d, ConfigurationName
@@ -80,12 +80,12 @@ def _two_axes(stage: Stage) -> Configuration2d:
 def _three_axes(stage: Stage, table: RuleSet, *, batch_dice: bool) -> Configuration:
     network = stage.fit.network
     return Configuration(
-        spacing_mm=_three(stage.spacing_mm),
-        median_shape=_three(stage.median_shape),
-        patch_size=_three(network.patch_size),
+        spacing_mm=three(stage.spacing_mm),
+        median_shape=three(stage.median_shape),
+        patch_size=three(network.patch_size),
         batch_size=stage.fit.batch.size,
-        strides=tuple(_three(stride) for stride in network.strides),
-        kernel_sizes=tuple(_three(kernel) for kernel in network.kernel_sizes),
+        strides=tuple(three(stride) for stride in network.strides),
+        kernel_sizes=tuple(three(kernel) for kernel in network.kernel_sizes),
         features_per_stage=stage.fit.features,
         batch_dice=batch_dice,
         deep_supervision_weights=supervision_weights(len(network.strides)),
@@ -126,11 +126,6 @@ def limits(
             "(base_features)"
         )
     return tuple(lines)
-
-
-def _three(values: tuple[T, ...]) -> tuple[T, T, T]:
-    z, y, x = values
-    return z, y, x
 
 
 def _two(values: tuple[T, ...]) -> tuple[T, T]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from math import isclose, prod
 from pathlib import Path
 
+from common.axes import times
 from common.codec import content_hash, read_json
 from common.errors import ConfigError
 from common.estimate import memory_per_stage_gb, network_of, stage_sizes
@@ -91,24 +92,20 @@ def _misfits(configuration: AnyConfiguration) -> Iterator[str]:
         yield f"{name}: expected {expected} entries ({why}), found {found}"
     for kernel in configuration.kernel_sizes:
         if any(width % 2 == 0 for width in kernel):
-            yield f"kernel_sizes: expected odd widths, found {_times(kernel)}"
+            yield f"kernel_sizes: expected odd widths, found {times(kernel)}"
     divisor = network_of(configuration).divisor
     if any(n % unit for n, unit in zip(configuration.patch_size, divisor, strict=True)):
         yield (
-            f"patch_size: expected multiples of {_times(divisor)}, the product of the strides, "
-            f"found {_times(configuration.patch_size)}"
+            f"patch_size: expected multiples of {times(divisor)}, the product of the strides, "
+            f"found {times(configuration.patch_size)}"
         )
     elif prod(stage_sizes(configuration)[-1]) == 1 and n_strides:
         yield (
             "strides: expected more than one voxel in the last stage, which no norm layer can "
-            f"scale, found {_times(stage_sizes(configuration)[-1])}"
+            f"scale, found {times(stage_sizes(configuration)[-1])}"
         )
     if not isclose(sum(configuration.deep_supervision_weights), 1, abs_tol=1e-6):
         yield (
             "deep_supervision_weights: expected a sum of 1, "
             f"found {sum(configuration.deep_supervision_weights):g}"
         )
-
-
-def _times(sizes: tuple[int, ...]) -> str:
-    return "x".join(map(str, sizes))

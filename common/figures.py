@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito without black (the text's colour) and yellow (too pale on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # 7 markers x 6 hues: 42 pairs before one repeats
 INK = "#1b1e24"  # text and axes; one unusual value, so that a page can replace it by its own
 PAPER = "#fffffe"  # background; as above
 WIDTH_INCH = 7.2  # two columns of a journal page

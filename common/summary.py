@@ -4,12 +4,13 @@ Source: nnU-Net (arXiv 1904.08128v2), methods "target spacing".
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge, Gt, MinLen
 
+from common.axes import three
 from common.codec import record
 from common.errors import ConfigError
 from common.fingerprint import TICKS_PER_MM, AxisHistograms, Fingerprint
@@ -107,19 +108,14 @@ def spacing_choice(fingerprint: Fingerprint, table: RuleSet) -> SpacingChoice:
     if thick and few:
         target[worst] = low if low >= in_plane else in_plane + table.clamp_margin_mm * TICKS_PER_MM
     return SpacingChoice(
-        median_mm=_three(step / TICKS_PER_MM for step in ticks),
-        median_shape=_three(size),
+        median_mm=three(step / TICKS_PER_MM for step in ticks),
+        median_shape=three(size),
         coarsest=worst,
         in_plane_mm=in_plane / TICKS_PER_MM,
         is_anisotropic=thick and few,
         low_mm=low / TICKS_PER_MM,
-        target_ticks=_three(target),
+        target_ticks=three(target),
     )
-
-
-def _three(values: Iterable[float]) -> tuple[float, float, float]:
-    z, y, x = values
-    return z, y, x
 
 
 def _median_shape(extents_ticks: Mapping[int, int], step_ticks: float) -> float:

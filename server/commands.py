@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from common.axes import times
 from common.console import say
 from common.plan import Rules
 
@@ -41,7 +42,7 @@ def plan(
     made = planned.plan
     write_json(output, made)
     for name, configuration in made.configurations.items():
-        patch = "x".join(map(str, configuration.patch_size))
+        patch = times(configuration.patch_size)
         typer.echo(f"{output}: {name}: patch {patch}, batch {configuration.batch_size}")
     if explain:
         typer.echo("\n" + planned.explained())

@@ -1,5 +1,6 @@
 """A planned network as text: its stages as a U, with sizes, kernels and memory per stage."""
 
+from common.axes import times
 from common.estimate import memory_per_stage_gb, stage_sizes
 from common.plan import AnyConfiguration, ConfigurationName, Plan
 
@@ -24,7 +25,7 @@ def drawing(plan: Plan, name: ConfigurationName) -> str:
     for stage, size in enumerate(stage_sizes(configuration)):
         if stage > 0:
             lines.append(_step(configuration, stage))
-        kernel = _times(configuration.kernel_sizes[stage])
+        kernel = times(configuration.kernel_sizes[stage])
         bar = "#" * round(BAR_COLUMNS * memory_gb[stage] / sum(memory_gb))
         u = _stage(configuration, stage, size)
         lines.append(_with_numbers(u, kernel, f"{memory_gb[stage]:.2f} GB", bar))
@@ -46,7 +47,7 @@ def _ends(plan: Plan) -> str:
 def _stage(configuration: AnyConfiguration, stage: int, size: tuple[int, ...]) -> str:
     """Return one level of the U: what goes down, the skip connection, and what comes up."""
     features = configuration.features_per_stage[stage]
-    left = " " * (INDENT * stage) + f"[{features}] {_times(size)} "
+    left = " " * (INDENT * stage) + f"[{features}] {times(size)} "
     if stage == len(configuration.strides):
         return left + ("bottleneck" if stage else "a single stage")
     right = f" [{features}]" + " " * (INDENT * stage)
@@ -55,7 +56,7 @@ def _stage(configuration: AnyConfiguration, stage: int, size: tuple[int, ...]) -
 
 def _step(configuration: AnyConfiguration, stage: int) -> str:
     """Return the line between two levels: the stride down on the left, up on the right."""
-    stride = _times(configuration.strides[stage - 1])
+    stride = times(configuration.strides[stage - 1])
     left = " " * (INDENT * stage - 1) + f"\\ {stride}"
     right = f"{stride} /" + " " * (INDENT * stage - 1)
     return left + right.rjust(U_COLUMNS - len(left))
@@ -63,7 +64,3 @@ def _step(configuration: AnyConfiguration, stage: int) -> str:
 
 def _with_numbers(u: str, kernel: str, memory: str, bar: str) -> str:
     return f"{u:<{U_COLUMNS}}  {kernel:<7}{memory:>10}  {bar}"
-
-
-def _times(sizes: tuple[int, ...]) -> str:
-    return "x".join(map(str, sizes))

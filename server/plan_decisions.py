@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from common.axes import times
 from common.cascade import Stage, case_voxels
 from common.configurations import Stages
 from common.fingerprint import Fingerprint
@@ -263,7 +264,7 @@ def _mm(spacing_mm: Sequence[float]) -> str:
 
 
 def _times(sizes: Iterable[float]) -> str:
-    return "x".join(f"{voxels:g}" for voxels in sizes)
+    return times(f"{voxels:g}" for voxels in sizes)
 
 
 def _listed(counts: Sequence[int]) -> str:

@@ -1,14 +1,11 @@
 """The report's plots as SVG text: same run, same bytes.
 
-Figures are explicit objects (no pyplot state). Hue tells sites or methods apart for colour-blind
-readers as well (Okabe and Ito, https://jfly.uni-koeln.de/color); markers do so in a grey print.
+Hue and marker tell sites or methods apart; how a plot looks stands in `common.figures`.
 """
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import matplotlib as mpl
 import pandas as pd
@@ -17,50 +14,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from common.figures import (
+    COLOURS,
+    GOLDEN_FRACTION,
+    HD95_TICKS_MM,
+    INK,
+    MARKERS,
+    STYLE,
+    WIDTH_INCH,
+    svg_of,
+)
 from server.events import FloorMeasured, SiteTrained, SiteValidated
 from server.report_data import method_label
 
 Metric = Literal["dice", "hd95"]
 Curves: TypeAlias = Mapping[str, Mapping[str, Mapping[int, float]]]
 """Value by method, site and round."""
-
-# Okabe and Ito without black (the text's colour) and yellow (too pale on white).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # 7 markers x 6 hues: 42 sites before a pair repeats
-INK = "#1b1e24"  # text and axes; one unusual value, so that a page can replace it by its own
-PAPER = "#fffffe"  # background; as above
-WIDTH_INCH = 7.2  # two columns of a journal page
-GOLDEN_FRACTION = 0.6180339887  # spreads points evenly in any number, without a random generator
-HD95_TICKS_MM = (0, 1, 3, 10, 30, 100, 373)  # the last: one of both masks is empty
-STYLE: dict[Any, Any] = {  # matplotlib types every key as a literal
-    "svg.hashsalt": "consilium",  # otherwise identifiers are random
-    "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#8a8f98",
-    "grid.alpha": 0.3,
-    "grid.linewidth": 0.5,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 3.6,
-    "legend.frameon": False,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": "none",
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
 
 
 def loss_svg(trained: Sequence[SiteTrained], sites: Sequence[str], methods: Sequence[str]) -> str:
@@ -114,13 +83,6 @@ def held_out_svg(
                 _draw_floors(panel, [floor for floor in floors if floor.region == region])
         _label_metric_axis(panels[0], metric)
         return svg_of(figure, f"held-out-{metric}")
-
-
-def for_page(svg: str) -> str:
-    """Return a plot for a page's body: the page's own text colour and background, no namespaces."""
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r' xmlns(:xlink)?="[^"]*"', "", body)
-    return body.replace(INK, "currentColor").replace(PAPER, "none").strip()
 
 
 def site_styles(sites: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -228,13 +190,3 @@ def _label_metric_axis(panel: Axes, metric: Metric) -> None:
     panel.yaxis.set_major_locator(FixedLocator(HD95_TICKS_MM))
     panel.yaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def svg_of(figure: Figure, name: str) -> str:
-    """Return a figure as SVG text whose identifiers begin with `name`."""
-    buffer = io.StringIO()
-    absent = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # no date: same run, same bytes
-    figure.savefig(buffer, format="svg", metadata=absent)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", buffer.getvalue())
-    # Several plots share a page: an identifier must occur once.
-    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from common.figures import COLOURS, INK, STYLE, WIDTH_INCH, svg_of
 from common.ranking import Ranking
 from common.stability import Bootstrap
-from server.plots import COLOURS, INK, STYLE, WIDTH_INCH, svg_of
 from server.report_data import method_label
 from server.report_words import p_better
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from common.figures import for_page
 from common.files import write_atomically
 from common.ranking import Ranking
 from server.pages import environment
-from server.plots import for_page
 from server.ranking_plots import ranking_plots
 from server.ranking_words import SCHEMES, words_of
 from server.report_words import winner_sentence

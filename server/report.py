@@ -13,11 +13,12 @@ from markupsafe import Markup
 
 from common.aggregates import Aggregate
 from common.errors import ConfigError
+from common.figures import for_page
 from common.files import write_atomically
 from server.events import PictureReleased
 from server.held_out_data import RegionSummary, summarise
 from server.pages import environment, markdown_text
-from server.plots import dice_svg, for_page, held_out_svg, loss_svg
+from server.plots import dice_svg, held_out_svg, loss_svg
 from server.ranking_plots import ranking_plots
 from server.ranking_words import words_of
 from server.report_data import LOCAL_ONLY, ReportData, collect

@@ -6,6 +6,7 @@ from math import ceil, prod
 
 from torch import nn
 
+from common.axes import times
 from common.config import Norm
 from common.errors import ConfigError
 from common.plan import AnyConfiguration
@@ -63,8 +64,8 @@ def defects(name: str, architecture: Architecture, wanted: Blueprint) -> list[st
         found.append(
             f"model.architecture: {name} takes patches whose edges are multiples of "
             f"{architecture.divisor}, at least one of them larger than that; found "
-            f"{_times(wanted.plan.patch_size)}, next larger is "
-            f"{_times(next_patch(wanted.plan.patch_size, architecture.divisor))}: "
+            f"{times(wanted.plan.patch_size)}, next larger is "
+            f"{times(next_patch(wanted.plan.patch_size, architecture.divisor))}: "
             "change patch_size in an edited plan, or the architecture"
         )
     return found
@@ -95,7 +96,3 @@ def _fits(patch_size: tuple[int, ...], divisor: int) -> bool:
     """Whether all edges divide, and the coarsest stage has more than one voxel to normalise."""
     divides = all(edge % divisor == 0 for edge in patch_size)
     return divides and (divisor == 1 or prod(patch_size) > divisor ** len(patch_size))
-
-
-def _times(sizes: tuple[int, ...]) -> str:
-    return "x".join(map(str, sizes))

@@ -7,8 +7,9 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.figures import for_page
 from server.events import FloorMeasured, SiteTrained, SiteValidated
-from server.plots import dice_svg, for_page, held_out_svg, loss_svg, site_styles
+from server.plots import dice_svg, held_out_svg, loss_svg, site_styles
 
 SITES = ("north", "south")
 METHODS = ("fedavg", "local-only")

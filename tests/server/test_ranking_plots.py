@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from common.figures import for_page
 from common.permutation import MonteCarlo
 from common.ranking import PairwiseTest, Ranking
 from common.significance import WilcoxonTest
 from common.stability import Bootstrap, RankInterval, WithoutMethod
-from server.plots import for_page
 from server.ranking_plots import in_order, places_text, ranking_plots
 from server.ranking_words import permutation_sentences, stability_sentences, words_of
 
