@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.augmentation import Frame, draw, matrix_of, moves
-from client.spatial import positions, reach, resample, resample_labels
-from client.transforms import change_intensities, normal_noise
+from client.batches.augmentation import Frame, draw, matrix_of, moves
+from client.batches.spatial import positions, reach, resample, resample_labels
+from client.batches.transforms import change_intensities, normal_noise
 from common.augmentation import PRESETS
 
 PEER_SCRIPT = Path(__file__).with_name("augmentation_batchgenerators.py")

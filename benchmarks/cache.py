@@ -28,8 +28,8 @@ import blosc2
 import numpy as np
 from scipy import ndimage
 
-from client.cache import compressed, open_entry
-from client.entry_record import read_meta
+from client.caching.cache import compressed, open_entry
+from client.caching.entry_record import read_meta
 from common.axes import Image
 
 PATCH = 128

@@ -23,9 +23,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from client.guess import task_of
-from client.layouts import describe
-from client.measure import measure
+from client.dataset.guess import task_of
+from client.dataset.layouts import describe
+from client.fingerprint.measure import measure
 from common.task import Task
 
 PEER_SCRIPT = Path(__file__).with_name("fingerprint_nnunet.py")

@@ -18,11 +18,11 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from client.checks import examine
-from client.guess import task_of
-from client.inflate import inflated
-from client.inspection import inspect
-from client.layouts import describe
+from client.dataset.checks import examine
+from client.dataset.guess import task_of
+from client.dataset.inflate import inflated
+from client.dataset.inspection import inspect
+from client.dataset.layouts import describe
 from client.parallel import usable_cores
 
 

@@ -23,14 +23,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from client.cache import CacheEntry, keep_in_memory
-from client.guess import task_of
-from client.layouts import describe
-from client.loader import batches
-from client.patches import Recipe
-from client.prepare_cases import prepare_dataset
+from client.batches.loader import batches
+from client.batches.patches import Recipe
+from client.caching.cache import CacheEntry, keep_in_memory
+from client.caching.prepare_cases import prepare_dataset
+from client.dataset.guess import task_of
+from client.dataset.layouts import describe
 from common.augmentation import PRESETS, PresetName
-from common.plan import Configuration, Normalization, Plan, PlannedFor, sealed
+from common.planning.plan import Configuration, Normalization, Plan, PlannedFor, sealed
 from common.random import step_rng
 from common.task import Task
 from simulation.phantoms import PhantomSite, PhantomStudy, write_study

@@ -24,7 +24,7 @@ import numpy as np
 from scipy import ndimage
 
 from common.axes import LabelMap
-from common.metrics import score_case
+from common.evaluation.metrics import score_case
 from common.task import load_task, regions_of
 
 TASK = load_task("brats-2021")

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.random import Generator
 
 if TYPE_CHECKING:
-    from common.plan import Plan
+    from common.planning.plan import Plan
 
 Entry = dict[str, Any]
 """One expected value: id, planner, memory_gb, source, input and plans, all plain."""
@@ -245,8 +245,8 @@ def compare(entries: Iterable[Entry]) -> bool:
 
 def _ours(entry: Entry) -> "Plan":
     """Return our plan of the same cases, merged as those of sites are."""
-    from common.fingerprint import fingerprint_of, merge
-    from common.planner import plan_summary, summary_of
+    from common.planning.fingerprint import fingerprint_of, merge
+    from common.planning.planner import plan_summary, summary_of
     from common.task import Task
 
     given = entry["input"]

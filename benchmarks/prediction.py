@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from client.device import Device, choose_device, describe
-from client.loss import segmentation_loss
-from client.predict import Averaging, decide, predict
-from client.tiles import tiles
+from client.prediction.predict import Averaging, decide, predict
+from client.prediction.tiles import tiles
+from client.training.loss import segmentation_loss
 from common.axes import Image, LabelMap
 from common.network import initial_weights, load_weights, weights_of
 from common.networks.unet import UNet
-from common.plan import Configuration
+from common.planning.plan import Configuration
 from common.task import load_task
 from simulation.phantoms import PhantomSite, PhantomStudy, draw_phantom
 

@@ -33,13 +33,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from preprocessing_cases import PEER_DATASET, Trial, peer_plan, plan_of, synthetic_trials
 
-from client.inflate import inflated
-from client.layouts import describe
-from client.nifti import read_channels, read_labels, read_scan, write_image
-from client.prepare_cases import prepare_dataset
-from client.preprocess import prepare
+from client.caching.prepare_cases import prepare_dataset
+from client.dataset.inflate import inflated
+from client.dataset.layouts import describe
+from client.dataset.nifti import read_channels, read_labels, read_scan, write_image
+from client.preparation.preprocess import prepare
 from common.case import Case
-from common.plan import Plan
+from common.planning.plan import Plan
 from common.task import Task
 
 PEER_SCRIPT = Path(__file__).with_name("preprocessing_nnunet.py")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.plan import (
+from common.planning.plan import (
     AnyConfiguration,
     Configuration,
     Configuration2d,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from metrics import SPACING_MM, TASK, cases
 
-from client.nifti import grid_of, write_labels
-from client.score import Scoring, score_folders
-from common.further_metrics import BASIC_ONLY, wanted_metrics
+from client.dataset.nifti import grid_of, write_labels
+from client.scoring.score import Scoring, score_folders
+from common.evaluation.further_metrics import BASIC_ONLY, wanted_metrics
 
 
 def write_pairs(folder: Path, n_cases: int) -> None:

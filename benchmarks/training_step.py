@@ -35,15 +35,15 @@ from monai.networks.nets import DynUNet
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from client.compiling import forward_of
+from client.batches.patches import Batch
 from client.device import Device, choose_device, describe
-from client.optimise import Pace
-from client.patches import Batch
-from client.train import Learner, Objective, begin, train
+from client.training.compiling import forward_of
+from client.training.optimise import Pace
+from client.training.train import Learner, Objective, begin, train
 from common.augmentation import Augmentation
 from common.config import Model, Training
 from common.network import build_network, initial_weights, load_weights
-from common.plan import Configuration
+from common.planning.plan import Configuration
 from common.schedules import Constant
 from common.task import Task, load_task
 

@@ -6,26 +6,26 @@ from pathlib import Path
 
 import numpy as np
 
-from client.cache import CacheEntry
+from client.caching.cache import CacheEntry
+from client.caching.prepare_cases import prepare_dataset
+from client.dataset.inspection import check
+from client.dataset.layouts import describe
 from client.device import accelerator_memory_gb
-from client.inspection import check
-from client.layouts import describe
+from client.fingerprint.measure import measure
 from client.masking import data_digest, masked_counts
-from client.measure import measure
-from client.prepare_cases import prepare_dataset
 from client.site import Agreement, SiteConfig, save_agreement, site_log
 from common.axes import Weights
 from common.case import Case, DatasetDescription
 from common.codec import content_hash, read_json, record, write_json
 from common.config import RunConfig
-from common.edited_plan import defects
 from common.errors import ConfigError, PolicyError
-from common.fingerprint import Fingerprint, empty
 from common.messages import Measured, MeasureTask, Prepared, PrepareTask, SecureSum
-from common.plan import Plan, sealed
-from common.planner import plan_run
+from common.planning.edited_plan import defects
+from common.planning.fingerprint import Fingerprint, empty
+from common.planning.plan import Plan, sealed
+from common.planning.planner import plan_run
+from common.planning.release import released
 from common.random import step_rng
-from common.release import released
 from common.task import Task
 
 

@@ -8,10 +8,16 @@ import typer
 
 from common.codec import encode
 from common.console import progress, say
-from common.empty_rules import RulesName
 from common.errors import DataError
-from common.lesion_rules import LesionRulesName
-from common.release import DEFAULT_MIN_CASES, SMALLEST_BIN, ReleaseMode, refuse_alone, released
+from common.evaluation.empty_rules import RulesName
+from common.evaluation.lesion_rules import LesionRulesName
+from common.planning.release import (
+    DEFAULT_MIN_CASES,
+    SMALLEST_BIN,
+    ReleaseMode,
+    refuse_alone,
+    released,
+)
 
 Data = Annotated[Path, typer.Argument(help="Folder with the cases.", show_default=False)]
 TaskOption = Annotated[
@@ -42,9 +48,9 @@ def inspect(
     ] = None,
 ) -> None:
     """Find the cases of a folder and list every defect of every case; changes nothing."""
-    from client.guess import task_of
-    from client.inspection import inspect_folder
-    from client.patients import read_patients
+    from client.dataset.guess import task_of
+    from client.dataset.inspection import inspect_folder
+    from client.dataset.patients import read_patients
 
     chosen = task_of(data, task)
     of_case = read_patients(patients) if patients else None
@@ -54,7 +60,7 @@ def inspect(
             data, chosen, progress=tell, workers=workers, patients=of_case, pictures=pictures
         )
     if report and pictures is not None:
-        from client.inspection_page import write_page  # draws with matplotlib's colours
+        from client.dataset.inspection_page import write_page  # draws with matplotlib's colours
 
         write_page(report, found, pictures, chosen, data)
         say(f"{report}: {found.n_cases} cases with pictures; it shows patients and stays here")
@@ -89,11 +95,11 @@ def fingerprint(
     ] = False,
 ) -> None:
     """Measure what planning needs: mergeable counts, nothing of a single case."""
-    from client.explain import explain as in_words
-    from client.guess import task_of
-    from client.inspection import check
-    from client.layouts import describe
-    from client.measure import measure
+    from client.dataset.guess import task_of
+    from client.dataset.inspection import check
+    from client.dataset.layouts import describe
+    from client.fingerprint.explain import explain as in_words
+    from client.fingerprint.measure import measure
     from common.codec import write_json
 
     if release == "secure-sum" and not explain:
@@ -133,10 +139,10 @@ def preprocess(
     ] = False,
 ) -> None:
     """Crop, resample and normalise every case into a cache; can be stopped and started again."""
-    from client.guess import task_of
-    from client.prepare_folder import prepare_folder
+    from client.caching.prepare_folder import prepare_folder
+    from client.dataset.guess import task_of
     from common.codec import read_json
-    from common.plan import Plan
+    from common.planning.plan import Plan
 
     lines = prepare_folder(
         data,
@@ -188,8 +194,8 @@ def predict(
 ) -> None:
     """Segment every case; writes NIfTI in each image's own grid and orientation."""
     from client.export import load_trained
-    from client.segment import Wanted
-    from client.segment_folder import Options, segment_folder
+    from client.prediction.segment import Wanted
+    from client.prediction.segment_folder import Options, segment_folder
 
     trained = [load_trained(model, method) for model in models]
     options = Options(
@@ -246,11 +252,11 @@ def score(
     ] = None,
 ) -> None:
     """Score predictions of any tool: one row per case and region."""
-    from client.guess import task_of
-    from client.score import Scoring, score_folders
-    from common.empty_rules import RULES
-    from common.further_metrics import wanted_metrics
-    from common.scores import write_scores
+    from client.dataset.guess import task_of
+    from client.scoring.score import Scoring, score_folders
+    from common.evaluation.empty_rules import RULES
+    from common.evaluation.further_metrics import wanted_metrics
+    from common.evaluation.scores import write_scores
 
     lesions = lesion_rules if lesion_wise else None
     further = wanted_metrics(metrics.split(","), nsd_tolerance_mm, lesions)
@@ -268,7 +274,7 @@ def score(
     for warning in found.warnings:
         say(f"warning: {warning}; counts as {scoring.words_for_missing}")
     if report:
-        from client.score_page import write_page  # draws with matplotlib
+        from client.scoring.score_page import write_page  # draws with matplotlib
 
         write_page(report, found, scoring, reference, prediction)
         say(f"{report}: tables and plots; it names cases")

@@ -11,10 +11,10 @@ from common.axes import Weights
 from common.codec import read_json, read_toml
 from common.config import RunConfig
 from common.errors import ConfigError
-from common.fingerprint import empty
 from common.messages import PrepareTask
-from common.plan import Plan
-from common.ranking import Ranking
+from common.planning.fingerprint import empty
+from common.planning.plan import Plan
+from common.ranks.ranking import Ranking
 from common.task import Task
 
 

@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from client.agreement import entries, split
-from client.cache import CacheEntry
+from client.caching.cache import CacheEntry
+from client.dataset.nifti import read_labels, read_scan
 from client.device import Device
-from client.kept_scores import KeptScores, keep_scores, word_of_data
-from client.nifti import read_labels, read_scan
-from client.pictures import overlay_png
-from client.preprocess import nonzero_box
+from client.prediction.segment import segment
+from client.preparation.preprocess import nonzero_box
 from client.rank_models import may_aggregate
-from client.segment import segment
+from client.scoring.kept_scores import KeptScores, keep_scores, word_of_data
+from client.scoring.pictures import overlay_png
 from client.site import Agreement, SiteConfig, load_agreement
 from client.statistics import calibrate_on, received_network
 from common.axes import LabelMap, Mask, SpacingMm, Weights
 from common.case import Case
 from common.errors import DataError, PolicyError
-from common.floor import best_threshold_floor
+from common.evaluation.floor import best_threshold_floor
+from common.evaluation.metrics import RegionScore, score_case
 from common.messages import CaseScore, FloorMeasured, FloorTask, Picture, Tested, TestTask
-from common.metrics import RegionScore, score_case
 from common.task import Floor, Task
 
 EVERYTHING = (slice(None), slice(None), slice(None))

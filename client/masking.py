@@ -19,9 +19,9 @@ from common.axes import Weights
 from common.codec import canonical_json, read_json, record
 from common.errors import ConfigError, DiskError, PolicyError
 from common.files import make_folder
-from common.fingerprint import Fingerprint
-from common.fingerprint_grid import to_vector
 from common.messages import KeysTask
+from common.planning.fingerprint import Fingerprint
+from common.planning.fingerprint_grid import to_vector
 from common.secure_sum import (
     Key,
     MaskKey,

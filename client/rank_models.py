@@ -1,20 +1,20 @@
 """A held-out site ranks the models that it tested and lets out sums of ranks.
 
 Ranks need all methods at one case, so the request comes after the last test; which numbers of
-`client.kept_scores` leave is decided here and nowhere else.
+`client.scoring.kept_scores` leave is decided here and nowhere else.
 """
 
 from collections.abc import Mapping, Sequence
 
 from client.agreement import split
-from client.kept_scores import KeptScores, kept_scores, word_of_data
+from client.scoring.kept_scores import KeptScores, kept_scores, word_of_data
 from client.site import Agreement, SiteConfig, load_agreement, site_log
-from common.aggregates import Aggregate, aggregates_of
 from common.errors import DataError, PolicyError
-from common.mean_scores import mean_table
+from common.evaluation.aggregates import Aggregate, aggregates_of
+from common.evaluation.mean_scores import mean_table
+from common.evaluation.scores import ScoreTable
 from common.messages import Ranked, RankTask
-from common.rank_sums import no_cases, sums_of_tables
-from common.scores import ScoreTable
+from common.ranks.rank_sums import no_cases, sums_of_tables
 
 
 def rank_models(site: SiteConfig, task: RankTask) -> Ranked:

@@ -8,18 +8,18 @@ import torch
 from torch import nn
 
 from client.agreement import entries, split
-from client.cache import CacheEntry, keep_in_memory
+from client.batches.loader import batches, idle_cores
+from client.batches.patches import Batch, Recipe
+from client.caching.cache import CacheEntry, keep_in_memory
 from client.device import Device, choose_device
-from client.loader import batches, idle_cores
-from client.local_training import LocalRound, train_locally
-from client.patches import Batch, Recipe
-from client.predict import decide, predict
+from client.prediction.predict import decide, predict
 from client.site import Agreement, SiteConfig, load_agreement
 from client.statistics import load_local, save_local, statistics_file
+from client.training.local_training import LocalRound, train_locally
 from common.augmentation import preset_of
 from common.axes import LabelMap, Weights
+from common.evaluation.metrics import BRATS_RULES
 from common.messages import TrainTask, Update, Validated, ValidateTask
-from common.metrics import BRATS_RULES
 from common.network import load_all_weights, weights_of
 from common.random import step_rng
 from common.task import Task, regions_of

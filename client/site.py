@@ -9,16 +9,16 @@ from annotated_types import Ge, Gt
 from pydantic import model_validator
 from torch import nn
 
-from common.aggregates import MetricsRelease
 from common.batchnorm import local_names
 from common.codec import read_json, read_toml, record, write_json
 from common.config import SiteName
 from common.errors import MessageError, PolicyError
+from common.evaluation.aggregates import MetricsRelease
 from common.files import make_folder
 from common.messages import PrepareTask
 from common.network import build_network
-from common.plan import Configuration, Plan, three_d
-from common.release import DEFAULT_MIN_CASES, MinCases, ReleaseMode
+from common.planning.plan import Configuration, Plan, three_d
+from common.planning.release import DEFAULT_MIN_CASES, MinCases, ReleaseMode
 from common.secure_sum import Key
 
 FEWEST_SITES = 3  # in a sum of two, each would see the other
@@ -30,7 +30,7 @@ class Policy:
 
     metrics: MetricsRelease
     """How much of the metrics that a held-out site measures: none, only sums of ranks, aggregates,
-    or those of numbered, unnamed cases (`common.aggregates`)."""
+    or those of numbered, unnamed cases (`common.evaluation.aggregates`)."""
     validation_means: bool
     """Mean Dice over a training site's own validation cases."""
     pictures: bool
@@ -38,7 +38,7 @@ class Policy:
     metrics of cases say, so `metrics` has to be "cases"."""
     fingerprint: ReleaseMode
     """Counts of the data set as they are, only in bins of several cases, or only in the sum of
-    several sites (`common.release`)."""
+    several sites (`common.planning.release`)."""
     min_cases_per_bin: MinCases = DEFAULT_MIN_CASES
     """Smallest bin of a coarse fingerprint."""
     min_cases_per_aggregate: MinCases = DEFAULT_MIN_CASES

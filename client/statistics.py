@@ -18,8 +18,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from client.device import Device, choose_device
+from client.prediction.tiles import pad_to
 from client.site import Agreement, SiteConfig
-from client.tiles import pad_to
 from common.axes import Image, Shape, Weights
 from common.batchnorm import has_batch_norm
 from common.errors import ConfigError

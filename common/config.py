@@ -14,8 +14,8 @@ from common.augmentation import Augmentation
 from common.codec import record
 from common.errors import ConfigError
 from common.losses import NNUNET_LOSS, Loss
-from common.plan import Configuration3dName, TrainedRules
-from common.preparation import Preparation
+from common.planning.plan import Configuration3dName, TrainedRules
+from common.planning.preparation import Preparation
 from common.schedules import Schedule
 from common.task import Task
 

@@ -2,7 +2,7 @@
 
 Sources: Dice and cross-entropy as nnU-Net adds them (Isensee et al. 2021); top-k (Wu et al. 2016);
 focal (Lin et al. 2017); Tversky (Salehi et al. 2017); focal Tversky (Abraham and Khan 2019, whose
-1 / gamma is `gamma` here). The arithmetic is `client.loss`.
+1 / gamma is `gamma` here). The arithmetic is `client.training.loss`.
 """
 
 from typing import Annotated, Any, Literal

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import StringConstraints
 
-from common.aggregates import Aggregate
 from common.codec import record
 from common.config import RunConfig, SiteName
-from common.fingerprint import Fingerprint
-from common.plan import Plan
-from common.rank_sums import RankSums
+from common.evaluation.aggregates import Aggregate
+from common.planning.fingerprint import Fingerprint
+from common.planning.plan import Plan
+from common.ranks.rank_sums import RankSums
 from common.secure_sum import MAX_SITES, Key, Nonce, Roster
 from common.task import Task
 

@@ -15,7 +15,7 @@ from common.networks.blueprint import Blueprint
 from common.networks.layers import InstanceNorm
 from common.networks.table import build
 from common.networks.unet import LEAKY_SLOPE, UNet
-from common.plan import AnyConfiguration
+from common.planning.plan import AnyConfiguration
 from common.task import Task
 
 __all__ = [

@@ -10,7 +10,7 @@ from common.config import RunConfig
 from common.task import Task
 from server.events import EventLog
 from server.flower_sites import FlowerSites
-from server.report import write_report
+from server.reporting.report import write_report
 from server.run import run
 from server.run_folder import RunFolder
 

@@ -7,7 +7,7 @@ import typer
 
 from common.axes import times
 from common.console import say
-from common.plan import Rules
+from common.planning.plan import Rules
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
@@ -35,8 +35,8 @@ def plan(
 ) -> None:
     """Merge fingerprints and plan; same input, same bytes, same hash on every machine."""
     from common.codec import write_json
-    from common.edited_plan import advice
-    from server.planning import planned_from
+    from common.planning.edited_plan import advice
+    from server.planning.plan_files import planned_from
 
     planned = planned_from(fingerprints or (), summary, edited, memory_gb=memory_gb, rules=rules)
     made = planned.plan
@@ -89,8 +89,8 @@ def rank(
 ) -> None:
     """Rank methods: rank first, per case and metric, then aggregate; with permutation tests."""
     from common.codec import write_json
-    from server.rank_files import RankOptions, ranked_files, released_sums
-    from server.ranking_report import write_ranking_page
+    from server.reporting.rank_files import RankOptions, ranked_files, released_sums
+    from server.reporting.ranking_report import write_ranking_page
 
     options = RankOptions(
         scheme=scheme,
@@ -116,7 +116,7 @@ def report(
     run_dir: Annotated[Path, typer.Argument(help="A run directory.", show_default=False)],
 ) -> None:
     """Write report.html and report.md with tables and plots."""
-    from server.report import write_report
+    from server.reporting.report import write_report
 
     typer.echo(write_report(run_dir))
 

@@ -10,11 +10,11 @@ from typing import TypeAlias
 
 from common.codec import read_json, write_json
 from common.errors import FederationError, MessageError
+from common.evaluation.scores import ScoreTable, read_scores
 from common.messages import Ranked, RankTask
-from common.rank_sums import RankSums, merge_all, no_cases, sums_of_tables
-from common.ranking import Ranking, rank_by_sums, rank_methods
-from common.scores import ScoreTable, read_scores
-from common.stability import Resampling
+from common.ranks.rank_sums import RankSums, merge_all, no_cases, sums_of_tables
+from common.ranks.ranking import Ranking, rank_by_sums, rank_methods
+from common.ranks.stability import Resampling
 from server.events import Note, RanksReleased
 from server.rounds import Experiment
 from server.sites import Failure, Reply

@@ -9,7 +9,7 @@ from common.config import MethodName, RunConfig
 from common.errors import FederationError, MessageError
 from common.messages import TrainTask, Update, ValidateTask
 from common.network import build_network, initial_weights
-from common.plan import Plan, three_d
+from common.planning.plan import Plan, three_d
 from common.task import Task
 from server.events import (
     EventLog,
@@ -19,7 +19,7 @@ from server.events import (
     SiteValidated,
     read_events,
 )
-from server.joining import Cohort
+from server.planning.joining import Cohort
 from server.plateau import rate_factor
 from server.run_folder import RunFolder, latest_checkpoint, save_checkpoint
 from server.sites import Answers, Failure, Reply, Sites

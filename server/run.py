@@ -12,9 +12,9 @@ from common.codec import encode, read_toml, write_toml
 from common.config import RunConfig
 from common.errors import ConfigError
 from common.task import Task
-from server.agreeing import agree
 from server.events import EventLog, RunFinished, RunStarted
-from server.joining import join
+from server.planning.agreeing import agree
+from server.planning.joining import join
 from server.ranking import rank
 from server.rounds import Experiment, train_method
 from server.run_folder import RunFolder

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from common.axes import Weights
 from common.codec import read_json, record, write_json
 from common.errors import FederationError, MessageError
+from common.evaluation.mean_scores import mean_table
+from common.evaluation.metrics import BRATS_RULES, RegionScore
+from common.evaluation.scores import ScoreTable, definition_of, read_scores, write_scores
 from common.files import write_atomically
-from common.mean_scores import mean_table
 from common.messages import FloorTask, Tested, TestTask
-from common.metrics import BRATS_RULES, RegionScore
-from common.scores import ScoreTable, definition_of, read_scores, write_scores
 from common.secure_sum import Key
 from server.events import FloorMeasured, HeldOutScored, Note, PictureReleased, read_events
 from server.rounds import Experiment

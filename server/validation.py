@@ -9,11 +9,11 @@ from dataclasses import astuple
 
 import numpy as np
 
-from common.aggregates import Aggregate
 from common.axes import Weights
 from common.errors import MessageError
+from common.evaluation.aggregates import Aggregate
 from common.messages import Picture, Ranked, Tested, TrainTask, Update
-from common.rank_sums import RankSums
+from common.ranks.rank_sums import RankSums
 from server.exact_sum import MAX_WEIGHT
 from server.sites import Reply
 

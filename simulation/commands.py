@@ -55,7 +55,7 @@ def simulate(
 
 def _simulate(config: Path, data: Path | None, folder: "RunFolder") -> None:
     from server.events import EventLog
-    from server.report import write_report
+    from server.reporting.report import write_report
     from simulation.simulate import load_study, simulate
 
     study = load_study(config, data)

@@ -15,7 +15,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, MinLen
 from numpy.typing import NDArray
 
-from client.nifti import grid_of, write_image, write_labels
+from client.dataset.nifti import grid_of, write_image, write_labels
 from common.axes import Image, LabelMap, Shape, SpacingMm
 from common.codec import record
 from common.errors import ConfigError

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.app import app
+from client.dataset.guess import task_of
+from client.dataset.inspection import inspect_folder
 from client.device import choose_device, describe
-from client.guess import task_of
-from client.inspection import inspect_folder
 from client.site import Policy, SiteConfig
 from common.codec import read_toml, write_toml
 from common.config import RunConfig, Simulation

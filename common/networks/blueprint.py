@@ -9,7 +9,7 @@ from torch import nn
 from common.axes import times
 from common.config import Norm
 from common.errors import ConfigError
-from common.plan import AnyConfiguration
+from common.planning.plan import AnyConfiguration
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from common.networks.blueprint import Blueprint
 from common.networks.layers import Layers
 from common.networks.unet import Block, Blocks, Stage, with_blocks
-from common.plan import Configuration2d
+from common.planning.plan import Configuration2d
 
 N_LEVELS = 5  # report
 DIVISOR = 2 ** (N_LEVELS - 1)

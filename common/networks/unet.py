@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from common.config import Norm
 from common.networks.blueprint import Blueprint
 from common.networks.layers import Layers
-from common.plan import AnyConfiguration
+from common.planning.plan import AnyConfiguration
 
 LEAKY_SLOPE = 0.01  # nnU-Net
 

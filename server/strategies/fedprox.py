@@ -1,7 +1,7 @@
 """FedProx: FedAvg whose sites minimise their loss + mu / 2 * ||w_i - w||^2.
 
 Source: Li et al. 2020, Federated optimization in heterogeneous networks, algorithm 2. The term
-is added by the sites (`client.train`); aggregation is FedAvg's.
+is added by the sites (`client.training.train`); aggregation is FedAvg's.
 """
 
 from dataclasses import replace

@@ -15,9 +15,9 @@ from client.site import Policy, SiteConfig, load_site
 from common.axes import Weights
 from common.codec import write_toml
 from common.errors import ConfigError, DiskError, MessageError, PolicyError
-from common.fingerprint import empty, fingerprint_of, merge
-from common.fingerprint_grid import from_vector, to_vector
 from common.messages import KeysTask
+from common.planning.fingerprint import empty, fingerprint_of, merge
+from common.planning.fingerprint_grid import from_vector, to_vector
 from common.secure_sum import MaskKey, Roster, added, public_key_of
 from common.task import load_task
 

@@ -25,10 +25,10 @@ from common.axes import Image, Weights
 from common.batchnorm import local_names
 from common.config import RunConfig
 from common.errors import ConfigError, MessageError
-from common.fingerprint import empty
 from common.messages import PrepareTask
 from common.network import initial_weights, load_weights, weights_of
-from common.plan import Configuration, Normalization, Plan, PlannedFor
+from common.planning.fingerprint import empty
+from common.planning.plan import Configuration, Normalization, Plan, PlannedFor
 from common.task import load_task
 
 CPU = Device(torch.device("cpu"), torch.float32)

@@ -55,7 +55,7 @@ class Spare:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A plain dataclass, as `common.metrics.RegionScore` is, inside a record."""
+    """A plain dataclass, as `common.evaluation.metrics.RegionScore` is, inside a record."""
 
     value: float
 

@@ -18,7 +18,7 @@ from common.network import (
     weights_of,
 )
 from common.networks.layers import InstanceNorm, Layers
-from common.plan import Configuration
+from common.planning.plan import Configuration
 from common.task import load_task
 
 

@@ -13,16 +13,16 @@ import pytest
 from flwr.app import Message
 
 from client.app import app
-from client.kept_scores import KeptScores
-from client.nifti import read_labels, write_labels
+from client.dataset.nifti import read_labels, write_labels
+from client.scoring.kept_scores import KeptScores
 from client.site import Policy, SiteConfig
 from common.codec import read_json, read_toml, write_toml
 from common.errors import ConfigError, FederationError
-from common.ranking import Ranking
+from common.ranks.ranking import Ranking
 from common.task import load_task
 from server.events import EventLog
 from server.flower_sites import FlowerSites
-from server.report import write_report
+from server.reporting.report import write_report
 from server.run import run
 from server.run_folder import RunFolder
 from simulation.grid import InProcessGrid

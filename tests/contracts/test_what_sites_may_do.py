@@ -11,7 +11,7 @@ import pytest
 from flwr.app import Error, Message
 
 from client.app import app
-from client.nifti import read_labels, write_labels
+from client.dataset.nifti import read_labels, write_labels
 from client.site import Agreement, Policy, SiteConfig
 from common.codec import read_json, read_toml, write_toml
 from common.errors import FederationError

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from common.codec import read_json
-from common.ranking import Ranking
-from common.scores import read_scores
+from common.evaluation.scores import read_scores
+from common.ranks.ranking import Ranking
 
 WATCHED = Path(__file__).with_name("watched.py")
 TIMEOUT_S = 1200

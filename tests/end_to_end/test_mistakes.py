@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tomli_w
 
-from client.nifti import Grid, grid_of, write_image, write_labels
+from client.dataset.nifti import Grid, grid_of, write_image, write_labels
 from common.codec import encode
 from common.config import Simulation
 

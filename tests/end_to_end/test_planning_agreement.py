@@ -18,16 +18,16 @@ from client.site import SiteConfig
 from common.codec import read_json, read_toml, write_json, write_toml
 from common.config import RunConfig
 from common.errors import ConfigError, FederationError
-from common.fingerprint import Fingerprint, empty, fingerprint_of, merge_all
 from common.messages import MeasureTask, PrepareTask
-from common.plan import Plan, three_d
-from common.planner import plan_run
+from common.planning.fingerprint import Fingerprint, empty, fingerprint_of, merge_all
+from common.planning.plan import Plan, three_d
+from common.planning.planner import plan_run
 from common.task import Task, load_task
 from common.wire import body_of, to_content
-from server.agreeing import agree
 from server.events import EventLog
 from server.flower_sites import FlowerSites
-from server.joining import join
+from server.planning.agreeing import agree
+from server.planning.joining import join
 from server.run_folder import RunFolder
 from simulation.grid import InProcessGrid
 

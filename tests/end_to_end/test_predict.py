@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from client.layouts import describe
-from client.measure import measure
+from client.dataset.layouts import describe
+from client.fingerprint.measure import measure
 from common.batchnorm import local_names
 from common.codec import write_json, write_toml
 from common.config import RunConfig
 from common.network import build_network, initial_weights
-from common.plan import three_d
-from common.planner import plan_run
+from common.planning.plan import three_d
+from common.planning.planner import plan_run
 from common.task import labels_of, load_task
 
 FLIPPED = "phantom_0001"

@@ -19,18 +19,18 @@ from client.masking import COUNTS
 from client.site import SiteConfig, load_site
 from common.codec import canonical_json, read_toml, write_toml
 from common.errors import ConfigError, FederationError
-from common.fingerprint import Fingerprint, empty, merge_all
-from common.fingerprint_grid import to_vector
 from common.messages import KeysTask, Measured, MeasureTask
-from common.plan import Plan
-from common.planner import plan_run
+from common.planning.fingerprint import Fingerprint, empty, merge_all
+from common.planning.fingerprint_grid import to_vector
+from common.planning.plan import Plan
+from common.planning.planner import plan_run
 from common.secure_sum import MaskKey, Roster, public_key_of
 from common.task import load_task
 from common.wire import body_of, to_content, weights_of
-from server.agreeing import agree
 from server.events import EventLog
 from server.flower_sites import FlowerSites
-from server.joining import Cohort, join
+from server.planning.agreeing import agree
+from server.planning.joining import Cohort, join
 from server.run import run as run_federation
 from server.run_folder import RunFolder
 from simulation.grid import InProcessGrid

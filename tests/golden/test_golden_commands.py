@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from client.nifti import grid_of, write_labels
+from client.dataset.nifti import grid_of, write_labels
 
 METRICS = ["dice", "sensitivity", "specificity"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.lesion_rules import LESION_RULES, LesionRulesName
-from common.lesions import score_lesions
-from common.metrics import score_case
-from common.surface import Hd95
+from common.evaluation.lesion_rules import LESION_RULES, LesionRulesName
+from common.evaluation.lesions import score_lesions
+from common.evaluation.metrics import score_case
+from common.evaluation.surface import Hd95
 from common.task import load_task, regions_of
 
 PRINTED = 1e-9  # relative: the expected values are printed with ten digits

@@ -16,7 +16,7 @@ from common.config import ArchitectureName
 from common.network import load_all_weights
 from common.networks.blueprint import Blueprint
 from common.networks.table import build
-from common.plan import AnyConfiguration, Configuration, Configuration2d
+from common.planning.plan import AnyConfiguration, Configuration, Configuration2d
 
 DATA = Path(__file__).with_name("data")
 TOLERANCE = 2e-5  # of logits up to 15, in float32

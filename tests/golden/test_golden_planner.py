@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from client.layouts import describe
-from client.measure import measure
+from client.dataset.layouts import describe
+from client.fingerprint.measure import measure
 from common.codec import decode, encode
-from common.plan import three_d
-from common.planner import PlanSummary, plan, plan_summary, summary_of
+from common.planning.plan import three_d
+from common.planning.planner import PlanSummary, plan, plan_summary, summary_of
 from common.task import load_task
 
 pytestmark = pytest.mark.real_data

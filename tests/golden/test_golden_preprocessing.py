@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from client.preprocess import prepare
-from common.plan import (
+from client.preparation.preprocess import prepare
+from common.planning.plan import (
     AnyConfiguration,
     Configuration,
     Configuration2d,

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from common.case_ranks import losses_of, ranks_of
-from common.metrics import RegionScore
-from common.permutation import MonteCarlo, permutation_p_value
-from common.ranking import rank_methods
-from common.scores import ScoreTable
+from common.evaluation.metrics import RegionScore
+from common.evaluation.scores import ScoreTable
+from common.ranks.case_ranks import losses_of, ranks_of
+from common.ranks.permutation import MonteCarlo, permutation_p_value
+from common.ranks.ranking import rank_methods
 
 PROBLEMS = [
     "P1_fets_example_data", "P2_empty_ET", "P3_ties", "P4_missing", "P6_three_institutions",

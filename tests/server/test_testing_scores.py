@@ -14,17 +14,17 @@ from common.axes import Weights
 from common.codec import decode
 from common.config import MethodName, RunConfig
 from common.errors import FederationError
-from common.fingerprint import empty
-from common.mean_scores import mean_table
-from common.metrics import RegionScore
-from common.plan import Configuration, Normalization, Plan, PlannedFor
-from common.rank_sums import no_cases, sums_of_tables
-from common.ranking import Ranking
-from common.scores import ScoreTable, read_scores
+from common.evaluation.mean_scores import mean_table
+from common.evaluation.metrics import RegionScore
+from common.evaluation.scores import ScoreTable, read_scores
+from common.planning.fingerprint import empty
+from common.planning.plan import Configuration, Normalization, Plan, PlannedFor
+from common.ranks.rank_sums import no_cases, sums_of_tables
+from common.ranks.ranking import Ranking
 from common.task import load_task
 from server import ranking, testing
 from server.events import EventLog, HeldOutScored, PictureReleased, RanksReleased, read_events
-from server.joining import Cohort
+from server.planning.joining import Cohort
 from server.rounds import Experiment
 from server.run_folder import RunFolder, load_model
 from server.sites import Answers, Failure, Reply

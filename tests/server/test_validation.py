@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 
 from common import messages
-from common.aggregates import Aggregate, MetricSpread
 from common.axes import Weights
-from common.case_ranks import ranks_of
 from common.codec import decode
 from common.config import RunConfig
 from common.errors import FederationError, MessageError
-from common.fingerprint import empty
+from common.evaluation.aggregates import Aggregate, MetricSpread
 from common.messages import (
     CaseScore,
     Measured,
@@ -28,11 +26,13 @@ from common.messages import (
     Update,
     Validated,
 )
-from common.plan import Configuration, Normalization, Plan, PlannedFor
-from common.rank_sums import no_cases, sums_of
+from common.planning.fingerprint import empty
+from common.planning.plan import Configuration, Normalization, Plan, PlannedFor
+from common.ranks.case_ranks import ranks_of
+from common.ranks.rank_sums import no_cases, sums_of
 from common.task import Task
 from server.events import EventLog, SiteFailed, SiteTrained, read_events
-from server.joining import Cohort, join
+from server.planning.joining import Cohort, join
 from server.rounds import Experiment, train_method
 from server.run_folder import RunFolder, latest_checkpoint
 from server.sites import Answers, Failure, Reply

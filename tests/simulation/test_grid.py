@@ -12,10 +12,10 @@ from flwr.clientapp import ClientApp
 from flwr.common.serde import message_to_proto
 
 from client.app import app
-from client.nifti import grid_of, write_image, write_labels
+from client.dataset.nifti import grid_of, write_image, write_labels
 from common import messages
 from common.axes import Weights
-from common.fingerprint import Fingerprint, empty
+from common.planning.fingerprint import Fingerprint, empty
 from common.task import load_task
 from common.wire import body_of, to_content
 from simulation.grid import InProcessGrid

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.nifti import read_channels, read_labels
+from client.dataset.nifti import read_channels, read_labels
 from common.codec import decode, encode
 from common.errors import ConfigError
-from common.floor import best_threshold_floor
+from common.evaluation.floor import best_threshold_floor
 from simulation.anatomy import smooth_field
 from simulation.demo_study import HELD_OUT_SITE, demo_study
 from simulation.partition import from_csv

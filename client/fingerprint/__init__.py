@@ -1,0 +1,1 @@
+"""What the site tells about its cases before planning, measured and explained."""

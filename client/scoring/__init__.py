@@ -1,0 +1,1 @@
+"""Predictions against references: pairs, scores, pages, pictures."""

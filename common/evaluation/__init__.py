@@ -1,0 +1,1 @@
+"""How predictions are judged: metrics, the rules of challenges, post-processing, scores."""
