@@ -13,6 +13,7 @@ from client.batches.patches import Batch, Recipe
 from client.caching.cache import CacheEntry, keep_in_memory
 from client.device import Device, choose_device
 from client.prediction.predict import decide, predict
+from client.prediction.segment import averaging_of
 from client.site import Agreement, SiteConfig, load_agreement
 from client.statistics import load_local, save_local, statistics_file
 from client.training.local_training import LocalRound, train_locally
@@ -21,6 +22,7 @@ from common.axes import LabelMap, Weights
 from common.evaluation.metrics import BRATS_RULES
 from common.messages import TrainTask, Update, Validated, ValidateTask
 from common.network import load_all_weights, weights_of
+from common.planning.plan import Configuration
 from common.random import step_rng
 from common.task import Task, regions_of
 
@@ -106,7 +108,7 @@ def _batches(
         batch_size=planned.batch_size,
         preset=preset_of(augmentation),
         foreground_fraction=augmentation.foreground_fraction,
-        in_plane=planned.anisotropic_augmentation,
+        in_plane=isinstance(planned, Configuration) and planned.anisotropic_augmentation,
         masked=tuple(n.scheme == "masked-z-score" for n in agreement.plan.normalization),
     )
 
@@ -131,8 +133,15 @@ def _validation_dice(
     scores = []
     everything = (slice(None),) * 3
     for entry in entries(site, agreement, cases):
-        patch = agreement.configuration.patch_size
-        found = predict(network, entry.image(everything), patch, output, device, mirroring=False)
+        found = predict(
+            network,
+            entry.image(everything),
+            agreement.configuration.patch_size,
+            output,
+            device,
+            mirroring=False,
+            averaging=averaging_of(agreement.plan),
+        )
         scores.append(_dice(entry.labels(everything), decide(found, task, output), task))
     return {region: float(np.mean([s[region] for s in scores])) for region in task.regions}
 

@@ -17,7 +17,7 @@ from common.evaluation.aggregates import MetricsRelease
 from common.files import make_folder
 from common.messages import PrepareTask
 from common.network import build_network
-from common.planning.plan import Configuration, Plan, three_d
+from common.planning.plan import AnyConfiguration, Plan, configuration_of
 from common.planning.release import DEFAULT_MIN_CASES, MinCases, ReleaseMode
 from common.secure_sum import Key
 
@@ -108,9 +108,9 @@ class Agreement:
     """Names of the cases that only validate; fixed here, so that a new case moves none."""
 
     @property
-    def configuration(self) -> Configuration:
+    def configuration(self) -> AnyConfiguration:
         """The network configuration that this run uses."""
-        return three_d(self.plan, self.terms.config.model.configuration)
+        return configuration_of(self.plan, self.terms.config.model.configuration)
 
     def network(self) -> nn.Module:
         """Build the run's network."""

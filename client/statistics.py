@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from client.device import Device, choose_device
 from client.prediction.tiles import pad_to
 from client.site import Agreement, SiteConfig
-from common.axes import Image, Shape, Weights
+from common.axes import Image, Weights, in_volume
 from common.batchnorm import has_batch_norm
 from common.errors import ConfigError
 from common.files import keep_recent, round_of, write_atomically
@@ -73,17 +73,17 @@ def load_local(path: Path, network: nn.Module, names: frozenset[str]) -> bool:
 
 
 def random_patches(
-    images: Sequence[Image], patch_size: Shape, batch_size: int, rng: np.random.Generator
+    images: Sequence[Image], patch_size: tuple[int, ...], batch_size: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Draw patches anywhere in unlabelled images, float32 (batch, channel, z, y, x)."""
-    drawn = []
+    """Draw patches anywhere in unlabelled images, float32 (batch, channel, network axes)."""
+    drawn, volume = [], in_volume(patch_size)
     for _ in range(batch_size):
-        padded, _ = pad_to(images[int(rng.integers(len(images)))], patch_size)
-        room = [size - patch for size, patch in zip(padded.shape[1:], patch_size, strict=True)]
+        padded, _ = pad_to(images[int(rng.integers(len(images)))], volume)
+        room = [size - patch for size, patch in zip(padded.shape[1:], volume, strict=True)]
         z, y, x = rng.integers(0, room, endpoint=True)
-        d, h, w = patch_size
+        d, h, w = volume
         drawn.append(padded[:, z : z + d, y : y + h, x : x + w])
-    return np.stack(drawn)
+    return np.stack(drawn).reshape(batch_size, -1, *patch_size)
 
 
 def calibrate(network: nn.Module, batches: Iterable[NDArray[np.float32]], device: Device) -> int:
@@ -91,7 +91,7 @@ def calibrate(network: nn.Module, batches: Iterable[NDArray[np.float32]], device
 
     Args:
         network: its running statistics are replaced; nothing else changes.
-        batches: float32 (batch, channel, z, y, x) each, sized as in training.
+        batches: float32 (batch, channel, network axes) each, sized as in training.
         device: where to compute.
 
     Returns:

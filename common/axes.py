@@ -48,6 +48,11 @@ def three(values: Iterable[T]) -> tuple[T, T, T]:
     return first, second, third
 
 
+def in_volume(patch_size: tuple[int, ...]) -> Shape:
+    """Return a patch of two or three axes as part of a volume: a slice is one voxel thick."""
+    return three((1,) * (3 - len(patch_size)) + patch_size)
+
+
 def times(sizes: Iterable[object]) -> str:
     """Return sizes as people write them, for example ``40x56x40``."""
     return "x".join(map(str, sizes))

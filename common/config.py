@@ -14,7 +14,7 @@ from common.augmentation import Augmentation
 from common.codec import record
 from common.errors import ConfigError
 from common.losses import NNUNET_LOSS, Loss
-from common.planning.plan import Configuration3dName, TrainedRules
+from common.planning.plan import ConfigurationName, TrainedRules
 from common.planning.preparation import Preparation
 from common.schedules import Schedule
 from common.task import Task
@@ -87,7 +87,8 @@ class Federation:
 class Model:
     """The network, apart from what the plan decides."""
 
-    configuration: Configuration3dName
+    configuration: ConfigurationName
+    """Of the plan: slices, full resolution, or the coarser one of large images."""
     norm: Norm
     batch_norm: BatchNormSharing
     """Which batch-norm tensors leave a site; without effect for the other norms."""
@@ -165,6 +166,15 @@ class Dirichlet:
 
 
 @record
+class Folds:
+    """Cross-validation of pooled training: nnU-Net's folds of the same cases, one held out."""
+
+    n: Annotated[int, Ge(2)]
+    held_out: Annotated[int, Ge(0)]
+    """From 0; the site `held-out` has this fold, the site `pooled` has the others."""
+
+
+@record
 class Simulation:
     """Only for `consilium simulate`: how one data set becomes several sites."""
 
@@ -172,13 +182,16 @@ class Simulation:
     csv: str | None = None
     """Columns Partition_ID,Subject_ID; the path is relative to the configuration file."""
     dirichlet: Dirichlet | None = None
+    folds: Folds | None = None
+    """`consilium simulate --fold` holds out another one."""
     data: str | None = None
     """Folder with the data, relative to the configuration file; `--data` overrides it."""
 
     @model_validator(mode="after")
     def _one_partition(self) -> "Simulation":
-        if sum(item is not None for item in (self.sizes, self.csv, self.dirichlet)) != 1:
-            raise ValueError("expected exactly one of sizes, csv and dirichlet")
+        ways = (self.sizes, self.csv, self.dirichlet, self.folds)
+        if sum(item is not None for item in ways) != 1:
+            raise ValueError("expected exactly one of sizes, csv, dirichlet and folds")
         return self
 
 

@@ -9,7 +9,7 @@ from common.config import MethodName, RunConfig
 from common.errors import FederationError, MessageError
 from common.messages import TrainTask, Update, ValidateTask
 from common.network import build_network, initial_weights
-from common.planning.plan import Plan, three_d
+from common.planning.plan import Plan, configuration_of
 from common.task import Task
 from server.events import (
     EventLog,
@@ -64,7 +64,7 @@ def _start(run: Experiment, strategy: Strategy) -> tuple[int, State]:
         _log_finished(run, strategy.name, kept[0])
         return kept
     model = run.config.model
-    network = build_network(run.task, three_d(run.plan, model.configuration), model)
+    network = build_network(run.task, configuration_of(run.plan, model.configuration), model)
     stays = local_names(network, model.batch_norm)
     weights = initial_weights(network, run.config.federation.seed)
     shared = {name: tensor for name, tensor in weights.items() if name not in stays}

@@ -46,19 +46,25 @@ def simulate(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run in --out stopped.")
     ] = False,
+    fold: Annotated[
+        int | None,
+        typer.Option("--fold", min=0, help="Fold to hold out, if the configuration has folds."),
+    ] = None,
 ) -> None:
     """Run a federation on one machine, partitioned from one data set."""
     if resume and out is None:
         raise ConfigError("--resume: expected --out with the run directory to resume")
-    _simulate(config, data, _run_folder(out, config.stem, resume=resume))
+    _simulate(config, data, _run_folder(out, config.stem, resume=resume), fold)
 
 
-def _simulate(config: Path, data: Path | None, folder: "RunFolder") -> None:
+def _simulate(
+    config: Path, data: Path | None, folder: "RunFolder", fold: int | None = None
+) -> None:
     from server.events import EventLog
     from server.reporting.report import write_report
     from simulation.simulate import load_study, simulate
 
-    study = load_study(config, data)
+    study = load_study(config, data, fold)
     log = EventLog(folder.events, _watcher(study.config.federation.rounds))
     try:
         with progress("inspect") as tell:

@@ -1,4 +1,4 @@
-"""Partition of one data set's cases into sites: from a file, by sizes, or by a Dirichlet draw.
+"""Partition of one data set's cases into sites: from a file, by sizes, by folds, or by a draw.
 
 Every function gives the same partition for the same seed whatever the order of the cases.
 """
@@ -152,21 +152,35 @@ def by_dirichlet(
     return Partition(sites={f"site-{i}": tuple(site) for i, site in enumerate(sites, start=1)})
 
 
-def restrict_to(partition: Partition, cases: Collection[str]) -> Partition:
-    """Return the partition of those of its cases that are in `cases`; emptied sites go.
+def by_folds(cases: Sequence[str], n: int, held_out: int) -> Partition:
+    """Pool all folds but one at a single site; the remaining one is held out.
+
+    The folds are those of nnU-Net for the same names, so that results compare fold by fold.
+
+    Args:
+        cases: names of all cases, in any order.
+        n: number of folds.
+        held_out: number of the fold at the site `held-out`, from 0; the others are `pooled`.
 
     Raises:
-        ConfigError: when nothing is left.
+        ConfigError: when there are fewer than two folds, more than cases, or no such fold.
+
+    Source: nnU-Net 2.8.1, crossval_split.py: scikit-learn's KFold, shuffled with seed 12345.
     """
-    wanted = set(cases)
-    kept = {
-        site: tuple(name for name in names if name in wanted)
-        for site, names in partition.sites.items()
-    }
-    remaining = {site: names for site, names in kept.items() if names}
-    if not remaining:
-        raise ConfigError("partition: expected some of the data set's cases, found none of them")
-    return Partition(sites=remaining)
+    if not 2 <= n <= len(cases):
+        raise ConfigError(f"folds: n: expected 2 to {len(cases)}, the number of cases, found {n}")
+    if not 0 <= held_out < n:
+        raise ConfigError(f"folds: held_out: expected 0 to {n - 1}, found {held_out}")
+    ordered = np.array(sorted(cases))  # as text, not in natural order: as there
+    order = np.arange(len(cases))
+    np.random.RandomState(12345).shuffle(order)  # the generator of the source
+    fold = np.array_split(order, n)[held_out]
+    return Partition(
+        sites={
+            "pooled": tuple(map(str, np.delete(ordered, fold))),
+            "held-out": tuple(map(str, ordered[fold])),
+        }
+    )
 
 
 def check_cases(partition: Partition, cases: Collection[str]) -> None:

@@ -13,7 +13,7 @@ from client.dataset.inspection import inspect_folder
 from client.device import choose_device, describe
 from client.site import Policy, SiteConfig
 from common.codec import read_toml, write_toml
-from common.config import RunConfig, Simulation
+from common.config import Folds, RunConfig, Simulation
 from common.errors import ConfigError, DataError
 from common.task import Task
 from server.events import EventLog, Note
@@ -21,7 +21,7 @@ from server.flower_sites import FlowerSites
 from server.run import run
 from server.run_folder import RunFolder
 from simulation.grid import InProcessGrid
-from simulation.partition import Partition, by_dirichlet, by_sizes, check_cases, from_csv
+from simulation.partition import Partition, by_dirichlet, by_folds, by_sizes, check_cases, from_csv
 
 OPEN_POLICY = Policy(  # one's own data
     metrics="cases", validation_means=True, pictures=True, fingerprint="exact", edited_plans=True
@@ -39,15 +39,17 @@ class Study:
     """Folder with the data set."""
 
 
-def load_study(path: Path, data: Path | None) -> Study:
+def load_study(path: Path, data: Path | None, fold: int | None = None) -> Study:
     """Read a configuration; its relative paths refer to its own folder.
 
     Args:
         path: of the configuration.
         data: folder with the data set; None takes the configuration's.
+        fold: to hold out instead of the configuration's.
 
     Raises:
-        ConfigError: for a malformed configuration, an unknown task, or no data folder.
+        ConfigError: for a malformed configuration, an unknown task, no data folder, or a fold of a
+            configuration without folds.
     """
     config, base = read_toml(RunConfig, path), path.resolve().parent
     wanted = config.simulation
@@ -58,7 +60,8 @@ def load_study(path: Path, data: Path | None) -> Study:
     folder = data.resolve() if data is not None else base / str(wanted.data)
     csv = str(base / wanted.csv) if wanted.csv is not None else None
     task = str(base / config.task) if config.task.endswith(".toml") else config.task
-    simulation = replace(wanted, csv=csv, data=str(folder))
+    folds = _holding_out(wanted, fold)
+    simulation = replace(wanted, csv=csv, data=str(folder), folds=folds)
     chosen = task_of(folder, task)
     config.check_task(chosen)
     edited = config.planning.edited_plan
@@ -155,4 +158,16 @@ def _partition(wanted: Simulation, study: Study, cases: tuple[str, ...]) -> Part
         return by_sizes(cases, wanted.sizes, seed)
     if wanted.dirichlet is not None:
         return by_dirichlet(cases, wanted.dirichlet.n_sites, wanted.dirichlet.alpha, seed)
-    raise ConfigError("simulation: expected one of sizes, csv and dirichlet")
+    if wanted.folds is not None:
+        return by_folds(cases, wanted.folds.n, wanted.folds.held_out)
+    raise ConfigError("simulation: expected one of sizes, csv, dirichlet and folds")
+
+
+def _holding_out(wanted: Simulation, fold: int | None) -> Folds | None:
+    if fold is None or wanted.folds is None:
+        if fold is not None:
+            raise ConfigError(
+                "--fold: expected [simulation.folds] in the configuration, found none"
+            )
+        return wanted.folds
+    return replace(wanted.folds, held_out=fold)

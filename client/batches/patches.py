@@ -21,7 +21,7 @@ from client.batches.spatial import deformation, positions, reach, resample, resa
 from client.batches.transforms import NormalNoise, change_intensities, normal_noise
 from client.caching.cache import CacheEntry, Slices3
 from common.augmentation import Preset
-from common.axes import Shape, three
+from common.axes import Shape, in_volume, three
 
 Starts = tuple[int, int, int]
 T = TypeVar("T")
@@ -50,8 +50,7 @@ class Recipe:
     @property
     def volume(self) -> Shape:
         """Size of the patch within the case; a slice is one voxel thick."""
-        a, b, c = (1, *self.patch_size)[-3:]
-        return a, b, c
+        return in_volume(self.patch_size)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from client.device import Device
 from client.prediction.single_norm import single_sample_norms
 from client.prediction.tiles import Slices3, gaussian_weight, layers, mirrorings, pad_to
 from client.prediction.tiles_mean import Allocate, TilesMean
-from common.axes import Image, LabelMap, Probabilities, Shape
+from common.axes import Image, LabelMap, Probabilities, Shape, in_volume
 from common.config import Output
 from common.errors import ConfigError
 from common.task import Task, labels_of
@@ -56,8 +56,7 @@ class Window:
     @property
     def patch3(self) -> Shape:
         """Patch along the network's three axes, 1 across the slices of a 2D network."""
-        a, b, c = (1,) * (3 - len(self.patch_size)) + self.patch_size
-        return a, b, c
+        return in_volume(self.patch_size)
 
 
 def predict(

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from common.errors import ConfigError
 from common.networks.blueprint import Blueprint, demand_base_features
-from common.networks.layers import Layers
+from common.networks.layers import Convolution3d, Layers
 
 AUTOENCODER_WEIGHT = 0.1  # Myronenko 2018: of the reconstruction's error and of the divergence
 VNET_FEATURES = 16  # Milletari et al. 2016; MONAI has no other
@@ -77,7 +77,7 @@ def segresnet_vae(wanted: Blueprint) -> nn.Module:
         norm=("batch", {}),
         vae_estimate_std=True,  # the paper; MONAI's default leaves a layer without any gradient
     )
-    return WithAutoencoder(_with_norms(network, wanted))
+    return WithAutoencoder(_with_our_layers(network, wanted))
 
 
 def attention_unet(wanted: Blueprint) -> nn.Module:
@@ -144,13 +144,18 @@ def _sizes(wanted: Blueprint) -> dict[str, Any]:
 
 
 def _wrapped(wanted: Blueprint, network: nn.Module) -> nn.Module:
-    return SingleOutput(_with_norms(network, wanted))
+    return SingleOutput(_with_our_layers(network, wanted))
 
 
-def _with_norms(network: nn.Module, wanted: Blueprint) -> nn.Module:
-    """Exchange every batch or instance norm, which not all of MONAI's networks let one choose."""
+def _with_our_layers(network: nn.Module, wanted: Blueprint) -> nn.Module:
+    """Exchange every batch or instance norm, which not all of MONAI's networks let one choose.
+
+    Convolutions become those whose gradients are right (`Convolution3d`).
+    """
     layers = Layers(wanted.n_axes, wanted.norm)
     for parent in list(network.modules()):
+        if type(parent) is nn.Conv3d:
+            parent.__class__ = Convolution3d  # the same tensors, another forward pass
         for name, child in parent.named_children():
             if isinstance(child, _NormBase):
                 setattr(parent, name, layers.norm(child.num_features))

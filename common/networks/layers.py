@@ -14,7 +14,6 @@ NORM_EPSILON = 1e-5  # nnU-Net
 GROUPS = 8  # group norm: divides every published feature count; SegResNet's own number
 
 _Kinds = dict[int, Callable[..., nn.Module]]
-_CONVOLUTION: _Kinds = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: _Kinds = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _BATCH_NORM: _Kinds = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _MEAN_POOL: _Kinds = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
@@ -22,6 +21,34 @@ _MAX_POOL: _Kinds = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 Sizes = int | Sequence[int]
 """One for all axes, or one per axis."""
+
+
+class Convolution3d(nn.Conv3d):
+    """torch's convolution, with a right gradient for images that are flatter than the kernel.
+
+    In bfloat16 on x86, torch 2.13.0 reads memory that was never written when it computes the
+    weights' gradient of a padded kernel that is deeper than its input of more than one plane: of
+    3x3x3 over two planes. The gradient is then anything, up to infinity. With zeros around the
+    planes, written out, it is right, and so are all other gradients.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of torch
+        """Return the convolved image."""
+        pad, depth = self._amount_of_padding(), input.shape[2]
+        if pad == 0 or not 1 < depth < self.kernel_size[0] or input.device.type != "cpu":
+            return super().forward(input)
+        padded = functional.pad(input, (0, 0, 0, 0, pad, pad))
+        beside = (0, *(int(width) for width in self.padding[1:]))
+        return functional.conv3d(
+            padded, self.weight, self.bias, self.stride, beside, self.dilation, self.groups
+        )
+
+    def _amount_of_padding(self) -> int:
+        """Return the planes of zeros on either side."""
+        return 0 if isinstance(self.padding, str) else int(self.padding[0])
+
+
+_CONVOLUTION: _Kinds = {2: nn.Conv2d, 3: Convolution3d}
 
 
 class InstanceNorm(nn.Module):

@@ -16,8 +16,6 @@ Rules = Literal["paper", "v2", "v2-resenc-m", "v2-resenc-l", "v2-resenc-xl"]
 TrainedRules = Rules
 """Those whose network is built here: all; v2-resenc-* plan for the architecture resenc-unet."""
 ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres"]
-Configuration3dName = Literal["3d_fullres", "3d_lowres"]
-"""What can be prepared and trained today."""
 
 Axis2 = tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
 Axis3 = tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
@@ -146,25 +144,16 @@ def sealed(plan: Plan) -> Plan:
     return replace(plan, hash=content_hash(replace(plan, hash="")))
 
 
-def three_d(plan: Plan, name: Configuration3dName = "3d_fullres") -> Configuration:
-    """Return a 3D configuration of a plan.
+def configuration_of(plan: Plan, name: ConfigurationName) -> AnyConfiguration:
+    """Return a configuration of a plan.
 
     Raises:
         ConfigError: when the plan has none of that name.
     """
     found = plan.configurations.get(name)
-    if not isinstance(found, Configuration):
+    if found is None:
         raise ConfigError(
             f"plan {plan.hash[:16]}: expected the configuration {name}, "
             f"found {', '.join(plan.configurations) or 'none'}"
         )
     return found
-
-
-def all_three_d(plan: Plan) -> tuple[Configuration, ...]:
-    """Return the 3D configurations of a plan, those that can be prepared and trained."""
-    return tuple(
-        configuration
-        for configuration in plan.configurations.values()
-        if isinstance(configuration, Configuration)
-    )

@@ -7,9 +7,10 @@ from common.codec import read_json, write_json
 from common.config import RunConfig
 from common.errors import ConfigError, FederationError
 from common.messages import PrepareTask
+from common.network import build_network
 from common.planning.edited_plan import read_plan
 from common.planning.fingerprint import Fingerprint, empty, merge_all
-from common.planning.plan import Plan, sealed, three_d
+from common.planning.plan import Plan, configuration_of, sealed
 from common.planning.planner import plan_run
 from common.task import Task
 from server.events import EventLog, Note, PlanMade
@@ -40,7 +41,8 @@ def agree(
     merge_all({"coordinator": empty(task), **described})  # refuses, with who has what
     fingerprint = cohort.fingerprint
     plan = _planned(fingerprint, config)
-    three_d(plan, config.model.configuration)  # fails before any site prepares its data
+    planned = configuration_of(plan, config.model.configuration)
+    build_network(task, planned, config.model)  # what cannot be fails before a site prepares data
     if folder.plan.exists() and (old := read_json(Plan, folder.plan)).hash != plan.hash:
         raise FederationError(
             f"{folder.plan}: expected the plan of this run, {old.hash}, planned {plan.hash}"

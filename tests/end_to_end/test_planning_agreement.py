@@ -20,7 +20,7 @@ from common.config import RunConfig
 from common.errors import ConfigError, FederationError
 from common.messages import MeasureTask, PrepareTask
 from common.planning.fingerprint import Fingerprint, empty, fingerprint_of, merge_all
-from common.planning.plan import Plan, three_d
+from common.planning.plan import Plan, configuration_of
 from common.planning.planner import plan_run
 from common.task import Task, load_task
 from common.wire import body_of, to_content
@@ -139,7 +139,7 @@ def test_sites_train_by_an_edited_plan_when_their_policy_allows_it(tiny_study, t
     folder = RunFolder(tmp_path / "run")
     made = agreed(federation(tiny_study, tmp_path, unchanged), config, folder)
     assert made.edited
-    assert three_d(made).batch_size == 1
+    assert configuration_of(made, "3d_fullres").batch_size == 1
     own = json.loads((tmp_path / "alpha" / "state" / "runs" / "run" / "agreed.json").read_text())
     assert own["plan"]["edited"] is True
     assert own["plan"]["hash"] == made.hash
@@ -189,7 +189,9 @@ def test_the_federation_plans_for_its_smallest_site(tiny_study, tmp_path: Path):
         tiny_study.config,
         RunFolder(tmp_path / "more" / "run"),
     )
-    assert prod(three_d(made).patch_size) < prod(three_d(unlimited).patch_size)
+    assert prod(configuration_of(made, "3d_fullres").patch_size) < prod(
+        configuration_of(unlimited, "3d_fullres").patch_size
+    )
 
 
 def test_a_resumed_run_keeps_the_memory_that_it_was_planned_for(tiny_study, tmp_path: Path):

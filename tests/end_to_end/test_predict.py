@@ -17,7 +17,7 @@ from common.batchnorm import local_names
 from common.codec import write_json, write_toml
 from common.config import RunConfig
 from common.network import build_network, initial_weights
-from common.planning.plan import three_d
+from common.planning.plan import configuration_of
 from common.planning.planner import plan_run
 from common.task import labels_of, load_task
 
@@ -29,7 +29,7 @@ def write_run(folder: Path, config: RunConfig, data: Path, seed: int) -> Path:
     """Write a finished run whose model never trained: its labels are nonsense, but some."""
     task = load_task(config.task)
     plan = plan_run(measure(describe(data, task), task), config)
-    network = build_network(task, three_d(plan), config.model)
+    network = build_network(task, configuration_of(plan, "3d_fullres"), config.model)
     weights, kept = initial_weights(network, seed), local_names(network, config.model.batch_norm)
     (folder / "models").mkdir(parents=True)
     sent = {name: tensor for name, tensor in weights.items() if name not in kept}

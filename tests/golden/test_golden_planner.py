@@ -10,7 +10,7 @@ import pytest
 from client.dataset.layouts import describe
 from client.fingerprint.measure import measure
 from common.codec import decode, encode
-from common.planning.plan import three_d
+from common.planning.plan import configuration_of
 from common.planning.planner import PlanSummary, plan, plan_summary, summary_of
 from common.task import load_task
 
@@ -57,7 +57,7 @@ def test_real_hippocampus_cases_plan_to_the_published_patch(shared: Path) -> Non
     merged = measure(describe(shared / "data" / "Task04_Hippocampus", task), task)
     assert (merged.n_cases, merged.n_cropped) == (188, 0)
     made = plan(merged)
-    full = three_d(made)
+    full = configuration_of(made, "3d_fullres")
     assert made.transpose == (0, 1, 2)
     assert full.median_shape == (36.0, 50.0, 35.0)
     assert full.spacing_mm == (1.0, 1.0, 1.0)

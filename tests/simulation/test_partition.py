@@ -10,10 +10,10 @@ from common.errors import ConfigError
 from simulation.partition import (
     Partition,
     by_dirichlet,
+    by_folds,
     by_sizes,
     check_cases,
     from_csv,
-    restrict_to,
     write_csv,
 )
 
@@ -207,16 +207,34 @@ def test_all_cases_that_the_data_set_lacks_are_listed_at_once() -> None:
         check_cases(partition, ["a", "c"])
 
 
-def test_a_larger_partition_is_restricted_only_when_asked() -> None:
-    partition = Partition(sites={"1": ("a", "b"), "2": ("c",), "3": ("d",)})
-    restricted = restrict_to(partition, ["d", "a", "other"])
-    assert dict(restricted.sites) == {"1": ("a",), "3": ("d",)}
-    check_cases(restricted, ["d", "a", "other"])
+def test_folds_are_those_of_nnunet() -> None:
+    # sklearn.model_selection.KFold(5, shuffle=True, random_state=12345) on these names
+    names = [f"c{i:02}" for i in range(12)]
+    found = [by_folds(names[::-1], 5, fold).sites["held-out"] for fold in range(5)]
+    assert found == [
+        ("c00", "c03", "c08"),
+        ("c07", "c10", "c11"),
+        ("c06", "c09"),
+        ("c01", "c04"),
+        ("c02", "c05"),
+    ]
 
 
-def test_a_restriction_to_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match="found none of them"):
-        restrict_to(Partition(sites={"1": ("a",)}), ["b"])
+@given(names, st.integers(2, 6), st.data())
+def test_a_fold_and_the_pool_are_all_cases_once(cases, n: int, data) -> None:
+    n = min(n, len(cases))
+    partition = by_folds(cases, n, data.draw(st.integers(0, n - 1)))
+    assert list(partition.sites) == ["held-out", "pooled"]
+    assert members(partition) == sorted(cases)
+
+
+@pytest.mark.parametrize(
+    ("n", "held_out", "complaint"),
+    [(1, 0, "n: expected 2 to 12"), (13, 0, "found 13"), (5, 5, "held_out: expected 0 to 4")],
+)
+def test_folds_that_cannot_be_are_refused(n: int, held_out: int, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        by_folds(CASES, n, held_out)
 
 
 @pytest.mark.real_data

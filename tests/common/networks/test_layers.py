@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.networks.layers import InstanceNorm, Layers
+from common.networks.layers import Convolution3d, InstanceNorm, Layers
 
 
 def pair(n_axes: int) -> tuple[nn.Module, nn.Module]:
@@ -67,3 +67,50 @@ def test_a_convolution_keeps_the_shape_and_a_stride_divides_it(n_axes: int) -> N
     halved = layers.convolution(2, 3, 3, 2)(image)
     assert halved.shape == (1, 3, *(2, 3, 4)[:n_axes])
     assert layers.up(3, 2, (2,) * n_axes)(halved).shape == image.shape
+
+
+def with_gradients(layer: nn.Module, image: Tensor, weight: Tensor, *, dtype: torch.dtype):
+    """Return the output and the gradients of image, kernel and bias."""
+    given = image.clone().requires_grad_()
+    layer.zero_grad()
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        found = layer(given)
+    found.backward(weight.to(found.dtype))
+    return [found.detach(), given.grad, *(parameter.grad for parameter in layer.parameters())]
+
+
+def fill_free_memory(value: float) -> None:
+    """Leave a value in the memory that the next tensors get."""
+    blocks = [torch.full((size,), value) for size in (1_000, 100_000, 1_000_000, 5_000_000)]
+    del blocks
+
+
+@pytest.mark.parametrize(
+    ("kernel", "depth"), [(3, 1), (3, 2), (3, 3), (3, 4), (5, 2), (5, 3), (5, 4), (5, 5)]
+)
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_gradients_in_bfloat16_are_right_for_any_depth(kernel: int, depth: int, size: int) -> None:
+    torch.manual_seed(depth)
+    layer = Convolution3d(16, 24, kernel, padding=kernel // 2)
+    image = torch.randn(2, 16, depth, size, size)
+    weight = torch.randn(2, 24, depth, size, size)
+    exact = with_gradients(layer, image, weight, dtype=torch.float32)
+    layer.to(memory_format=torch.channels_last_3d)
+    image = image.to(memory_format=torch.channels_last_3d)
+    for _ in range(4):  # what torch got wrong depended on what was in memory before
+        fill_free_memory(1e30)
+        rounded = with_gradients(layer, image, weight, dtype=torch.bfloat16)
+        for mine, wanted in zip(rounded, exact, strict=True):
+            torch.testing.assert_close(
+                mine.float(), wanted, rtol=0, atol=0.02 * float(wanted.abs().max())
+            )
+
+
+def test_a_convolution_is_torch_s_of_any_depth() -> None:
+    torch.manual_seed(1)
+    theirs = nn.Conv3d(4, 6, 3, (1, 2, 2), 1)
+    ours = Convolution3d(4, 6, 3, (1, 2, 2), 1)
+    ours.load_state_dict(theirs.state_dict())
+    for depth in (1, 2, 3, 6):
+        image = torch.randn(2, 4, depth, 6, 8)
+        torch.testing.assert_close(ours(image), theirs(image), rtol=1e-5, atol=1e-6)

@@ -13,8 +13,7 @@ from common.planning.plan import (
     Normalization,
     Plan,
     PlannedFor,
-    all_three_d,
-    three_d,
+    configuration_of,
 )
 
 FULL = Configuration(
@@ -63,9 +62,8 @@ def test_two_and_three_axes_survive_the_file() -> None:
 
 
 def test_volumes_are_found_by_name() -> None:
-    assert three_d(PLAN) == FULL
-    assert three_d(PLAN, "3d_lowres") == LOW
-    assert all_three_d(PLAN) == (FULL, LOW)
+    assert configuration_of(PLAN, "3d_fullres") == FULL
+    assert configuration_of(PLAN, "3d_lowres") == LOW
 
 
 def test_a_configuration_that_is_not_planned_is_a_clear_error() -> None:
@@ -73,7 +71,7 @@ def test_a_configuration_that_is_not_planned_is_a_clear_error() -> None:
     with pytest.raises(
         ConfigError, match="expected the configuration 3d_lowres, found 2d, 3d_fullres"
     ):
-        three_d(without, "3d_lowres")
+        configuration_of(without, "3d_lowres")
 
 
 def test_a_misspelt_key_names_the_nearest() -> None:

@@ -14,7 +14,7 @@ from common.axes import Shape, SpacingMm
 from common.codec import canonical_json, content_hash, decode, encode
 from common.errors import ConfigError
 from common.planning.fingerprint import Fingerprint, empty, fingerprint_of, merge, merge_all
-from common.planning.plan import Configuration, Configuration2d, Plan, Rules, three_d
+from common.planning.plan import Configuration, Configuration2d, Plan, Rules, configuration_of
 from common.planning.planner import PlanSummary, plan, plan_summary
 from common.task import Task
 
@@ -53,7 +53,7 @@ def repeated(case: Fingerprint, times: int, task: Task = MRI) -> Fingerprint:
 
 
 def full_resolution(made: Plan) -> Configuration:
-    return three_d(made, "3d_fullres")
+    return configuration_of(made, "3d_fullres")
 
 
 def test_hippocampus_is_the_published_plan() -> None:
@@ -269,8 +269,8 @@ def test_a_cascade_comes_with_batch_dice_at_full_resolution_only() -> None:
     made = plan(case)
     assert tuple(made.configurations) == ("2d", "3d_fullres", "3d_lowres")
     assert made.cascade
-    assert three_d(made, "3d_fullres").batch_dice
-    assert not three_d(made, "3d_lowres").batch_dice
+    assert configuration_of(made, "3d_fullres").batch_dice
+    assert not configuration_of(made, "3d_lowres").batch_dice
 
 
 def test_small_volumes_get_no_cascade() -> None:
@@ -339,7 +339,7 @@ def test_one_slice_has_no_volumes_by_the_second_versions_rules() -> None:
     made = plan(case, rules="v2")
     assert tuple(made.configurations) == ("2d",)
     with pytest.raises(ConfigError, match="expected the configuration 3d_fullres, found 2d"):
-        three_d(made)
+        configuration_of(made, "3d_fullres")
 
 
 def test_the_hash_is_the_same_for_any_order_of_sites() -> None:
