@@ -11,6 +11,7 @@ from common.console import progress, say
 from common.errors import DataError
 from common.evaluation.empty_rules import RulesName
 from common.evaluation.lesion_rules import LesionRulesName
+from common.files import demand_writable
 from common.planning.release import (
     DEFAULT_MIN_CASES,
     SMALLEST_BIN,
@@ -52,6 +53,8 @@ def inspect(
     from client.dataset.inspection import inspect_folder
     from client.dataset.patients import read_patients
 
+    if report:
+        demand_writable(report)
     chosen = task_of(data, task)
     of_case = read_patients(patients) if patients else None
     pictures: dict[str, dict[str, bytes]] | None = {} if report else None
@@ -106,7 +109,8 @@ def fingerprint(
         refuse_alone()
     chosen = task_of(data, task)
     description = describe(data, chosen)
-    check(description, chosen)
+    with progress("inspect") as tell:
+        check(description, chosen, tell)
     with progress("fingerprint") as tell:
         measured = measure(description, chosen, progress=tell)
     if release == "secure-sum":
@@ -185,6 +189,9 @@ def predict(
         Literal["auto", "float32", "bfloat16", "float16"] | None,
         typer.Option(help="Of the network; otherwise as the run says."),
     ] = None,
+    postprocessing: Annotated[
+        bool, typer.Option(help="Do to the labels what the run found to help, if anything.")
+    ] = True,
     max_memory_gb: Annotated[
         float | None,
         typer.Option(
@@ -204,6 +211,7 @@ def predict(
         max_memory_bytes=None if max_memory_gb is None else int(max_memory_gb * 1e9),
         mirroring=mirroring,
         precision=precision,
+        postprocessing=postprocessing,
     )
     names = ", ".join(model.method for model in trained)
     with progress(f"predict with {names}") as tell:
@@ -258,6 +266,8 @@ def score(
     from common.evaluation.further_metrics import wanted_metrics
     from common.evaluation.scores import write_scores
 
+    for path in filter(None, (output, report)):
+        demand_writable(path)
     lesions = lesion_rules if lesion_wise else None
     further = wanted_metrics(metrics.split(","), nsd_tolerance_mm, lesions)
     scoring = Scoring(task_of(reference, task), hd95, RULES[rules], further)

@@ -13,11 +13,11 @@ from client.agreement import entries, split
 from client.caching.cache import CacheEntry
 from client.dataset.nifti import read_labels, read_scan
 from client.device import Device
+from client.first_stage import network_input
 from client.prediction.segment import segment
 from client.preparation.preprocess import nonzero_box
 from client.rank_models import may_aggregate
 from client.scoring.kept_scores import KeptScores, keep_scores, word_of_data
-from client.scoring.pictures import overlay_png
 from client.site import Agreement, SiteConfig, load_agreement
 from client.statistics import calibrate_on, received_network
 from common.axes import LabelMap, Mask, SpacingMm, Weights
@@ -25,24 +25,32 @@ from common.case import Case
 from common.errors import DataError, PolicyError
 from common.evaluation.floor import best_threshold_floor
 from common.evaluation.metrics import RegionScore, score_case
+from common.evaluation.postprocess import Chain, post_processed
 from common.messages import CaseScore, FloorMeasured, FloorTask, Picture, Tested, TestTask
 from common.task import Floor, Task
 
-EVERYTHING = (slice(None), slice(None), slice(None))
 _Model: TypeAlias = tuple[nn.Module, Agreement, Device]
 FLOOR_THRESHOLDS = np.linspace(0.5, 0.995, 100)  # of the equalised histogram
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """A case of this site beside its prepared image."""
+    """A case of this site beside its prepared image, and what is done after the network."""
 
     case: Case
     entry: CacheEntry
+    steps: Chain
 
     def labels(self, model: _Model) -> LabelMap:
-        image = self.entry.image(EVERYTHING)
-        return segment(image, self.entry.meta.geometry, *model)
+        return self.labels_and_change(model)[0]
+
+    def labels_and_change(self, model: _Model) -> tuple[LabelMap, bool]:
+        """Return the labels, and whether the steps changed any."""
+        _, agreement, _ = model
+        image = network_input(self.entry, agreement)
+        predicted = segment(image, self.entry.meta.geometry, *model)
+        labels = post_processed(predicted, self.steps, self.entry.meta.geometry.spacing_mm)
+        return labels, not np.array_equal(labels, predicted)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class _Result:
 
     scores: dict[str, RegionScore]
     lacks: dict[str, bool]
+    is_changed: bool
+    """Whether post-processing changed any voxel."""
 
 
 def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
@@ -72,10 +82,13 @@ def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
     cases, _ = split(site, agreement)
     word = word_of_data(site, task.run, cases)
     cached = entries(site, agreement, cases)
-    images = [lambda entry=entry: entry.image(EVERYTHING) for entry in cached]
+    images = [lambda entry=entry: network_input(entry, agreement) for entry in cached]
     note = calibrate_on(images, site.name, agreement, network, device)
     model = (network, agreement, device)
-    subjects = [_Subject(case, entry) for case, entry in zip(cases, cached, strict=True)]
+    subjects = [
+        _Subject(case, entry, task.postprocessing)
+        for case, entry in zip(cases, cached, strict=True)
+    ]
     results = [_result(subject, model) for subject in subjects]
     keep_scores(site, task.run, task.method, _kept(word, cases, results))
     scores = [result.scores for result in results] if level == "cases" else []
@@ -86,7 +99,7 @@ def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
         data=word,
         scores=tuple(_case_scores(scores)),
         pictures=_pictures(subjects, scores, model) if wanted else (),
-        note=note,
+        note=_with_changes(note, site, task, results),
     )
 
 
@@ -106,7 +119,7 @@ def measure_floor(site: SiteConfig, task: FloorTask) -> FloorMeasured:
 
 def _floor_case(case: Case, task: Task, floor: Floor) -> tuple[NDArray[np.float32], Mask]:
     """Return the floor's channel and region, cut to the brain; copies, to free the rest."""
-    scan, (labels, _) = read_scan(case, len(task.channels)), _reference(case, task)
+    scan, (labels, _) = read_scan(case, len(task.channels)), reference_of(case, task)
     box = nonzero_box(scan.image)
     region = np.isin(labels, task.regions[floor.region])
     outside = np.count_nonzero(region) - np.count_nonzero(region[box])
@@ -118,12 +131,21 @@ def _floor_case(case: Case, task: Task, floor: Floor) -> tuple[NDArray[np.float3
 def _result(subject: _Subject, model: _Model) -> _Result:
     _, agreement, _ = model
     task = agreement.terms.task
-    reference, spacing_mm = _reference(subject.case, task)
+    reference, spacing_mm = reference_of(subject.case, task)
     hd95 = agreement.terms.config.evaluation.hd95
-    scores = score_case(reference, subject.labels(model), spacing_mm, task, hd95=hd95)
+    labels, is_changed = subject.labels_and_change(model)
+    scores = score_case(reference, labels, spacing_mm, task, hd95=hd95)
     found = set(np.unique(reference).tolist())
     lacks = {region: found.isdisjoint(values) for region, values in task.regions.items()}
-    return _Result(scores, lacks)
+    return _Result(scores, lacks, is_changed)
+
+
+def _with_changes(note: str, site: SiteConfig, task: TestTask, results: Sequence[_Result]) -> str:
+    """Add what post-processing did, where the policy releases aggregates."""
+    if not task.postprocessing or not may_aggregate(site, len(results)):
+        return note
+    n_changed = sum(result.is_changed for result in results)
+    return f"{note}; post-processing changed {n_changed} of {len(results)} cases"
 
 
 def _kept(word: str, cases: Sequence[Case], results: Sequence[_Result]) -> KeptScores:
@@ -158,16 +180,23 @@ def _pictures(
 
 def _drawn(subject: _Subject, model: _Model) -> str:
     """Return an overlay picture as PNG in base64."""
+    from client.scoring.pictures import overlay_png  # draws with matplotlib: a second to import
+
     _, agreement, _ = model
     task = agreement.terms.task
     channel = task.channels.index(task.floor.channel) if task.floor else 0
-    reference, spacing_mm = _reference(subject.case, task)
+    reference, spacing_mm = reference_of(subject.case, task)
     image = read_scan(subject.case, len(task.channels)).image[channel]
     png = overlay_png(image, reference, subject.labels(model), task, spacing_mm=spacing_mm)
     return base64.b64encode(png).decode()
 
 
-def _reference(case: Case, task: Task) -> tuple[LabelMap, SpacingMm]:
+def reference_of(case: Case, task: Task) -> tuple[LabelMap, SpacingMm]:
+    """Return a case's reference segmentation, axes (z, y, x), and its voxel size.
+
+    Raises:
+        DataError: when it has none.
+    """
     if case.label is None:
         raise DataError(f"{case.name}: expected a reference segmentation, found none")
     labels, grid = read_labels(case.label, task.label_mapping)

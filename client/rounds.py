@@ -12,6 +12,7 @@ from client.batches.loader import batches, idle_cores
 from client.batches.patches import Batch, Recipe
 from client.caching.cache import CacheEntry, keep_in_memory
 from client.device import Device, choose_device
+from client.first_stage import network_input, require_first_stage
 from client.prediction.predict import decide, predict
 from client.prediction.segment import averaging_of
 from client.site import Agreement, SiteConfig, load_agreement
@@ -37,10 +38,11 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
     """
     began = time.monotonic()
     agreement = load_agreement(site, task.run, task.plan_hash)
-    network, device, ready = _network(site, agreement, task.method, task.round - 1, weights)
+    network, device, ready = network_after(site, agreement, task.method, task.round - 1, weights)
     training, _ = split(site, agreement)
     validation = _validation_dice(site, agreement, network, device) if ready else None
     cached = _in_memory(entries(site, agreement, training))
+    require_first_stage(cached, agreement)
     n_steps, loss = train_locally(
         LocalRound(site, agreement, task, weights, len(training)),
         network,
@@ -63,11 +65,11 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
 def validate(site: SiteConfig, task: ValidateTask, weights: Weights) -> Validated:
     """Test the weights after a round, with this site's statistics, on its validation cases."""
     agreement = load_agreement(site, task.run, task.plan_hash)
-    network, device, ready = _network(site, agreement, task.method, task.round, weights)
+    network, device, ready = network_after(site, agreement, task.method, task.round, weights)
     return Validated(dice=_validation_dice(site, agreement, network, device) if ready else None)
 
 
-def _network(
+def network_after(
     site: SiteConfig, agreement: Agreement, method: str, round_: int, weights: Weights
 ) -> tuple[nn.Module, Device, bool]:
     """Build the network from received weights and the site's own tensors after `round_`.
@@ -109,6 +111,7 @@ def _batches(
         preset=preset_of(augmentation),
         foreground_fraction=augmentation.foreground_fraction,
         in_plane=isinstance(planned, Configuration) and planned.anisotropic_augmentation,
+        cascade_labels=agreement.cascade_labels,
         masked=tuple(n.scheme == "masked-z-score" for n in agreement.plan.normalization),
     )
 
@@ -135,7 +138,7 @@ def _validation_dice(
     for entry in entries(site, agreement, cases):
         found = predict(
             network,
-            entry.image(everything),
+            network_input(entry, agreement),
             agreement.configuration.patch_size,
             output,
             device,

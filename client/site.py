@@ -112,6 +112,18 @@ class Agreement:
         """The network configuration that this run uses."""
         return configuration_of(self.plan, self.terms.config.model.configuration)
 
+    @property
+    def cascade_labels(self) -> tuple[int, ...]:
+        """Labels of a first stage that are further input channels; empty without a cascade."""
+        return self.terms.task.foreground_labels if self.terms.first_stage else ()
+
+    def of_first_stage(self) -> "Agreement":
+        """Return by what the cascade's first stage was trained."""
+        if self.terms.first_stage is None:
+            raise ValueError("expected a cascade")
+        config = replace(self.terms.config, model=self.terms.first_stage.model)
+        return replace(self, terms=replace(self.terms, config=config, first_stage=None))
+
     def network(self) -> nn.Module:
         """Build the run's network."""
         return build_network(self.terms.task, self.configuration, self.terms.config.model)

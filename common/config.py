@@ -47,6 +47,16 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @record
+class EarlyStop:
+    """When a method's rounds end before their time, by the sites' mean validation Dice."""
+
+    patience_rounds: Annotated[int, Ge(1)]
+    """Rounds without an improvement."""
+    min_improvement: Annotated[float, Ge(0)] = 0.001
+    """Of the mean Dice over sites and regions; less is none."""
+
+
+@record
 class Federation:
     """Who learns together, how often, and with which methods."""
 
@@ -62,6 +72,8 @@ class Federation:
     local_epochs: Annotated[float, Gt(0)] | None = None
     """Epochs of every site in every round: one draws as many patches as the site has cases for
     training, so that larger sites take more steps."""
+    early_stop: EarlyStop | None = None
+    """None trains for all rounds; sites that release no validation Dice have no say."""
     proximal_mu: Annotated[float, Gt(0)] | None = None
     """FedProx: weight of the proximal term (Li et al. 2020); required if it is a method."""
     round_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
@@ -84,6 +96,15 @@ class Federation:
 
 
 @record
+class FirstStageRun:
+    """A finished run whose model's labels are further input channels: the cascade's first stage."""
+
+    run: str
+    """Its directory, relative to the configuration file. Sites are not told where it is."""
+    method: MethodName
+
+
+@record
 class Model:
     """The network, apart from what the plan decides."""
 
@@ -99,6 +120,9 @@ class Model:
     deep_supervision: bool
     """Whether coarser decoder stages are supervised too; not every architecture has them."""
     architecture: ArchitectureName = "unet"
+    first_stage: FirstStageRun | None = None
+    """Makes the run a cascade's second stage: 3d_fullres sees what a run of 3d_lowres, with the
+    same plan and sites, predicted."""
 
 
 @record
@@ -155,6 +179,9 @@ class Evaluation:
     ties: Literal["min", "average"]
     pictures: bool
     """Ask held-out sites for overlay pictures; each site's policy decides."""
+    postprocessing: Literal["off", "chosen"] = "off"
+    """Whether steps after the network are tried on all sites' validation cases; those that help
+    there are done from then on (`common.evaluation.postprocess_choice`)."""
 
 
 @record

@@ -19,6 +19,17 @@ def make_folder(path: Path) -> None:
         raise DiskError(f"{path}: cannot be made: {error.strerror}") from None
 
 
+def demand_writable(path: Path) -> None:
+    """Demand that a file can be written, before work whose result goes there.
+
+    Raises:
+        DiskError: when its folder cannot be made or written to.
+    """
+    make_folder(path.parent)
+    if not os.access(path.parent, os.W_OK):
+        raise DiskError(f"{path}: cannot be written: its folder is read-only")
+
+
 def round_of(path: Path) -> int | None:
     """Return the number in a file name ``round-<number>.<ending>``; None for other names."""
     number = path.stem.removeprefix("round-")

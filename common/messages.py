@@ -10,8 +10,9 @@ from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import StringConstraints
 
 from common.codec import record
-from common.config import RunConfig, SiteName
+from common.config import Model, RunConfig, SiteName
 from common.evaluation.aggregates import Aggregate
+from common.evaluation.postprocess import Chain
 from common.planning.fingerprint import Fingerprint
 from common.planning.plan import Plan
 from common.ranks.rank_sums import RankSums
@@ -74,6 +75,15 @@ class KeysTask:
 
 
 @record
+class FirstStage:
+    """The model whose labels are further input channels of a cascade's second stage."""
+
+    model: Model
+    weights_sha256: Key
+    """`common.packing.weights_digest`; the weights themselves come with `FirstStageTask`."""
+
+
+@record
 class PrepareTask:
     """Coordinator to site: plan again from the merged fingerprint, then fill your cache."""
 
@@ -84,6 +94,8 @@ class PrepareTask:
     plan_hash: str
     edited_plan: Plan | None = None
     """A plan that a person changed: no site can derive it, each site's policy decides."""
+    first_stage: FirstStage | None = None
+    """Of a cascade's second stage."""
 
 
 @record
@@ -93,6 +105,21 @@ class Prepared:
     plan_hash: str
     n_training_cases: Count
     n_validation_cases: Count
+
+
+@record
+class FirstStageTask:
+    """Coordinator to site, beside the agreed first stage's weights: predict all your cases."""
+
+    run: str
+    plan_hash: str
+
+
+@record
+class FirstStageDone:
+    """Site to coordinator: the first stage's labels of all cases lie in the site's cache."""
+
+    n_cases: Count
 
 
 @record
@@ -140,6 +167,21 @@ class Validated:
 
 
 @record
+class PostprocessTask:
+    """Coordinator to training site, beside weights: try these steps on your validation cases.
+
+    `ValidationSums` is the answer.
+    """
+
+    run: str
+    plan_hash: str
+    method: str
+    round: Annotated[int, Ge(1)]
+    """After which the weights were made."""
+    candidates: Annotated[tuple[Chain, ...], MinLen(1), MaxLen(200)]
+
+
+@record
 class TestTask:
     """Coordinator to held-out site, beside weights: predict and score all your cases."""
 
@@ -149,6 +191,8 @@ class TestTask:
     plan_hash: str
     method: ModelName
     pictures: bool
+    postprocessing: Chain = ()
+    """What is done to the labels before they are scored."""
 
 
 @record

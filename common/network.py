@@ -35,16 +35,14 @@ NORMS = (InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d, nn.BatchNorm3
 KEPT = (*NORMS, nn.PReLU)  # what torch, or the architecture, starts with the same everywhere
 
 
-def build_network(
-    task: Task, configuration: AnyConfiguration, model: Model, *, n_extra_inputs: int = 0
-) -> nn.Module:
+def build_network(task: Task, configuration: AnyConfiguration, model: Model) -> nn.Module:
     """Build the network of a task; its weights are not initialised for training yet.
 
     Args:
         task: gives channels and outputs.
         configuration: of the plan, of two or three axes.
-        model: names the architecture and its options.
-        n_extra_inputs: channels besides the task's, as a cascade's second stage has.
+        model: names the architecture and its options; a cascade's second stage has a further
+            input channel per label.
 
     Returns:
         A module from an image (batch, channel, [z,] y, x) to a list of logits, finest first: one
@@ -53,8 +51,9 @@ def build_network(
     Raises:
         ConfigError: when the architecture cannot take the plan or the options.
     """
+    n_extra = len(task.foreground_labels) if model.first_stage else 0
     wanted = Blueprint(
-        n_inputs=len(task.channels) + n_extra_inputs,
+        n_inputs=len(task.channels) + n_extra,
         n_outputs=n_outputs(task, model),
         plan=configuration,
         norm=model.norm,

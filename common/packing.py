@@ -3,6 +3,7 @@
 Flower's cost is per object, not per byte: 120 tensors take three times as long as one.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -16,6 +17,16 @@ from common.errors import MessageError
 MAX_DIMENSIONS = 8  # a 3D convolution's weight has five
 MAX_SIZE = 2**31  # of one axis
 ALLOWED_TYPES = frozenset({"float32", "float16", "int64"})
+
+
+def weights_digest(weights: Weights) -> str:
+    """Return the SHA-256 of all tensors with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = np.asarray(weights[name], order="C")
+        digest.update(f"{name} {tensor.dtype} {tensor.shape};".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
 
 
 @record

@@ -7,6 +7,7 @@ import typer
 
 from common.axes import times
 from common.console import say
+from common.errors import ConfigError
 from common.planning.plan import Rules
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
@@ -58,9 +59,14 @@ def rank(
     ],
     output: Output,
     scheme: Annotated[
-        Literal["brats", "fets", "fets-task1"],
-        typer.Option(help="Cases count the same, institutions do, or convergence counts too."),
+        Literal["brats", "fets", "fets-task1", "kits"],
+        typer.Option(
+            help="Cases count the same, institutions do, convergence counts; kits: mean Dice."
+        ),
     ] = "brats",
+    tie_breaker: Annotated[
+        str | None, typer.Option(help="Region that decides between equal methods; for kits.")
+    ] = None,
     ties: Annotated[
         Literal["min", "average"] | None,
         typer.Option(help="Rank of equal values; what is customary with the scheme if absent."),
@@ -92,6 +98,11 @@ def rank(
     from server.reporting.rank_files import RankOptions, ranked_files, released_sums
     from server.reporting.ranking_report import write_ranking_page
 
+    if (scheme == "kits") != (tie_breaker is not None):
+        raise ConfigError("--tie-breaker: expected with --scheme kits, and with it only")
+    if scheme == "kits":
+        _rank_by_composite(scores, output, str(tie_breaker), plain=not (sums or release or report))
+        return
     options = RankOptions(
         scheme=scheme,
         ties=ties,
@@ -110,6 +121,19 @@ def rank(
     for method in sorted(ranking.methods, key=lambda name: ranking.mean_rank[name]):
         place, mean_rank = ranking.final_rank[method], ranking.mean_rank[method]
         typer.echo(f"{place}. {method}: mean rank {mean_rank:.4f}")
+
+
+def _rank_by_composite(scores: list[Path], output: Path, tie_breaker: str, *, plain: bool) -> None:
+    from common.codec import write_json
+    from server.reporting.rank_files import ranked_by_composite
+
+    if not plain:
+        raise ConfigError("--scheme kits: has neither rank sums nor a report; expected scores only")
+    ranking = ranked_by_composite(scores, tie_breaker)
+    write_json(output, ranking)
+    for method in sorted(ranking.methods, key=lambda name: ranking.final_rank[name]):
+        dice = ranking.composite_dice[method]
+        typer.echo(f"{ranking.final_rank[method]}. {method}: mean composite Dice {dice:.4f}")
 
 
 def report(

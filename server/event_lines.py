@@ -6,6 +6,7 @@ from server.events import (
     HeldOutScored,
     Note,
     PlanMade,
+    PostprocessingChosen,
     RanksReleased,
     RoundFinished,
     RunFinished,
@@ -46,7 +47,7 @@ def line_of(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - one line per
             return _line_of_round(event, n_rounds)
 
 
-def _line_of_round(event: Event, n_rounds: int) -> str:
+def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - as above
     match event:
         case SiteTrained():
             where = f"{event.method} round {event.round}/{n_rounds}: {event.site}"
@@ -60,6 +61,8 @@ def _line_of_round(event: Event, n_rounds: int) -> str:
         case RoundFinished():
             where = f"{event.method} round {event.round}/{n_rounds}"
             return f"{where}: {event.n_sites} sites, {event.seconds:.0f} s"
+        case PostprocessingChosen():
+            return f"{event.method}: post-processing: {', then '.join(event.steps) or 'none helps'}"
         case HeldOutScored():
             return f"{event.method}: {event.n_cases} cases of {event.site} scored"
         case _:

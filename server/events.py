@@ -103,6 +103,22 @@ class RoundFinished:
 
 
 @record
+class PostprocessingChosen:
+    """What is done to a method's labels after the network, and why; the steps lie beside its model.
+
+    The reasons hold sums over the validation cases of several sites.
+    """
+
+    method: str
+    steps: tuple[str, ...]
+    """In words and in order; none if nothing helps."""
+    reasons: tuple[str, ...]
+    """One per search for a further step."""
+    sites: tuple[str, ...]
+    """Whose validation cases decided."""
+
+
+@record
 class HeldOutScored:
     """A held-out site tested a final model.
 
@@ -166,6 +182,7 @@ Event: TypeAlias = (
     | SiteValidated
     | SiteFailed
     | RoundFinished
+    | PostprocessingChosen
     | HeldOutScored
     | RanksReleased
     | FloorMeasured

@@ -13,13 +13,17 @@ from flwr.serverapp import Grid
 
 from common.axes import Weights
 from common.errors import FederationError, MessageError
+from common.evaluation.postprocess_choice import ValidationSums
 from common.messages import (
     ErrorCode,
+    FirstStageDone,
+    FirstStageTask,
     FloorMeasured,
     FloorTask,
     KeysTask,
     Measured,
     MeasureTask,
+    PostprocessTask,
     Prepared,
     PrepareTask,
     Ranked,
@@ -77,6 +81,13 @@ class FlowerSites:
         contents = dict.fromkeys(sites, to_content(task))
         return self._ask(Prepared, "query.prepare", contents, self._nodes, PLANNING_TIMEOUT_S)
 
+    def first_stage(
+        self, tasks: Mapping[str, tuple[FirstStageTask, Weights]]
+    ) -> Answers[FirstStageDone]:
+        """Ask sites to predict their cases with a cascade's first stage."""
+        action, timeout_s = "query.first_stage", PLANNING_TIMEOUT_S
+        return self._ask(FirstStageDone, action, _contents(tasks), self._nodes, timeout_s)
+
     def train(
         self, tasks: Mapping[str, tuple[TrainTask, Weights]], timeout_s: float
     ) -> Answers[Update]:
@@ -88,6 +99,13 @@ class FlowerSites:
     ) -> Answers[Validated]:
         """Ask sites to test weights on their validation cases."""
         return self._ask(Validated, "evaluate.validate", _contents(tasks), self._nodes, timeout_s)
+
+    def postprocess(
+        self, tasks: Mapping[str, tuple[PostprocessTask, Weights]], timeout_s: float
+    ) -> Answers[ValidationSums]:
+        """Ask sites what candidates for post-processing do to their validation cases."""
+        action = "evaluate.postprocess"
+        return self._ask(ValidationSums, action, _contents(tasks), self._nodes, timeout_s)
 
     def test(
         self, tasks: Mapping[str, tuple[TestTask, Weights]], timeout_s: float

@@ -11,8 +11,10 @@ from common.messages import TrainTask, Update, ValidateTask
 from common.network import build_network, initial_weights
 from common.planning.plan import Plan, configuration_of
 from common.task import Task
+from server.early_stop import stops
 from server.events import (
     EventLog,
+    Note,
     RoundFinished,
     SiteFailed,
     SiteTrained,
@@ -44,7 +46,7 @@ def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
     """Train with one method from its latest checkpoint, or from the beginning.
 
     Returns:
-        The strategy and its state after the last round.
+        The strategy and its state after the last round, which may come early.
 
     Raises:
         FederationError: when fewer sites than the quorum gave a good update in a round.
@@ -52,9 +54,14 @@ def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
     strategy = build_strategy(method, run.config.federation)
     done, state = _start(run, strategy)
     for round_ in range(done + 1, run.config.federation.rounds + 1):
-        state = _round(run, strategy, state, round_)
-    if not _was_validated(run, strategy.name):
-        _validate(run, strategy, state)
+        if reason := stops(
+            run.config.federation.early_stop, run.folder.events, strategy.name, round_
+        ):
+            run.log.append(Note(text=reason))
+            break
+        state, done = _round(run, strategy, state, round_), round_
+    if not _was_validated(run, strategy.name, done):
+        _validate(run, strategy, state, done)
     return strategy, state
 
 
@@ -115,9 +122,8 @@ def _log_finished(run: Experiment, method: str, round_: int) -> None:
     )
 
 
-def _was_validated(run: Experiment, method: str) -> bool:
+def _was_validated(run: Experiment, method: str, last: int) -> bool:
     """Return whether an earlier start of this run measured the last round's weights already."""
-    last = run.config.federation.rounds
     return any(
         isinstance(event, SiteValidated) and (event.method, event.round) == (method, last)
         for _, event in read_events(run.folder.events)
@@ -162,9 +168,8 @@ def _require_quorum(
         )
 
 
-def _validate(run: Experiment, strategy: Strategy, state: State) -> None:
+def _validate(run: Experiment, strategy: Strategy, state: State, last: int) -> None:
     """Measure the last round's weights, as every later round does for the one before it."""
-    last = run.config.federation.rounds
     task = ValidateTask(
         run=run.folder.name, plan_hash=run.plan.hash, method=strategy.name, round=last
     )

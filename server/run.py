@@ -15,6 +15,7 @@ from common.task import Task
 from server.events import EventLog, RunFinished, RunStarted
 from server.planning.agreeing import agree
 from server.planning.joining import join
+from server.postprocessing import choose_postprocessing
 from server.ranking import rank
 from server.rounds import Experiment, train_method
 from server.run_folder import RunFolder
@@ -53,7 +54,10 @@ def run(
 
     trained = [train_method(experiment, method) for method in config.federation.methods]
     models = {
-        strategy.name: score_method(experiment, strategy, state) for strategy, state in trained
+        strategy.name: score_method(
+            experiment, strategy, state, choose_postprocessing(experiment, strategy, state)
+        )
+        for strategy, state in trained
     }
     measure_floor(experiment)
     rank(experiment, models)

@@ -68,6 +68,11 @@ class RunFolder:
         """Ranking of the methods."""
         return self.path / "ranking.json"
 
+    @property
+    def first_stage(self) -> Path:
+        """Copy of the run that is a cascade's first stage."""
+        return self.path / "first-stage"
+
     def checkpoints(self, method: str) -> Path:
         """Folder of a method's checkpoints."""
         return self.path / "checkpoints" / method
@@ -75,6 +80,10 @@ class RunFolder:
     def model(self, method: str) -> Path:
         """Final shared model of a method."""
         return self.path / "models" / f"{method}.safetensors"
+
+    def postprocessing(self, method: str) -> Path:
+        """What is done to the labels of a method's models."""
+        return self.path / "models" / f"{method}.postprocessing.json"
 
     def scores(self, method: str, site: str) -> Path:
         """Scores of a method's final model on a held-out site."""

@@ -9,12 +9,16 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from common.axes import Weights
 from common.errors import FederationError
+from common.evaluation.postprocess_choice import ValidationSums
 from common.messages import (
+    FirstStageDone,
+    FirstStageTask,
     FloorMeasured,
     FloorTask,
     KeysTask,
     Measured,
     MeasureTask,
+    PostprocessTask,
     Prepared,
     PrepareTask,
     Ranked,
@@ -68,6 +72,11 @@ class Sites(Protocol):
     def prepare(self, task: PrepareTask, sites: Sequence[str]) -> Answers[Prepared]:
         """Ask sites to agree on the plan and to prepare their cases."""
 
+    def first_stage(
+        self, tasks: Mapping[str, tuple[FirstStageTask, Weights]]
+    ) -> Answers[FirstStageDone]:
+        """Ask sites to predict their cases with a cascade's first stage."""
+
     def train(
         self, tasks: Mapping[str, tuple[TrainTask, Weights]], timeout_s: float
     ) -> Answers[Update]:
@@ -77,6 +86,11 @@ class Sites(Protocol):
         self, tasks: Mapping[str, tuple[ValidateTask, Weights]], timeout_s: float
     ) -> Answers[Validated]:
         """Ask sites to test weights on their validation cases."""
+
+    def postprocess(
+        self, tasks: Mapping[str, tuple[PostprocessTask, Weights]], timeout_s: float
+    ) -> Answers[ValidationSums]:
+        """Ask sites what candidates for post-processing do to their validation cases."""
 
     def test(
         self, tasks: Mapping[str, tuple[TestTask, Weights]], timeout_s: float

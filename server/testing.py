@@ -11,6 +11,7 @@ from common.codec import read_json, record, write_json
 from common.errors import FederationError, MessageError
 from common.evaluation.mean_scores import mean_table
 from common.evaluation.metrics import BRATS_RULES, RegionScore
+from common.evaluation.postprocess import Chain
 from common.evaluation.scores import ScoreTable, definition_of, read_scores, write_scores
 from common.files import write_atomically
 from common.messages import FloorTask, Tested, TestTask
@@ -35,11 +36,19 @@ class TestedModel:
     """The site's word for its images and references."""
 
 
-def score_method(run: Experiment, strategy: Strategy, state: State) -> tuple[str, ...]:
+def score_method(
+    run: Experiment, strategy: Strategy, state: State, steps: Chain = ()
+) -> tuple[str, ...]:
     """Test a method's final model, or models, on every held-out site and keep what it releases.
 
     A method with one model per site scores the mean over its models of every case's metric: what
     a hospital can expect of its own model; each model's scores are kept beside it.
+
+    Args:
+        run: the experiment.
+        strategy: the method.
+        state: after its last round.
+        steps: what is done to the labels before they are scored.
 
     Returns:
         The names of the models, as the held-out sites know them.
@@ -49,7 +58,15 @@ def score_method(run: Experiment, strategy: Strategy, state: State) -> tuple[str
         save_model(run.folder.model(strategy.name), models[""])
     names = {owner: f"{strategy.name}@{owner}" if owner else strategy.name for owner in models}
     for owner, weights in models.items():
-        _test(run, names[owner], weights, pictures=not owner)
+        pictures = not owner and run.config.evaluation.pictures
+        task = TestTask(
+            run=run.folder.name,
+            plan_hash=run.plan.hash,
+            method=names[owner],
+            pictures=pictures,
+            postprocessing=steps,
+        )
+        _test(run, task, weights)
     if "" not in models:
         for site in run.cohort.held_out:
             _keep_mean(run, strategy.name, tuple(names.values()), site)
@@ -83,14 +100,9 @@ def measure_floor(run: Experiment) -> None:
         )
 
 
-def _test(run: Experiment, model: str, weights: Weights, *, pictures: bool) -> None:
+def _test(run: Experiment, task: TestTask, weights: Weights) -> None:
     """Ask the held-out sites that have not tested this model yet; keep every good answer."""
-    task = TestTask(
-        run=run.folder.name,
-        plan_hash=run.plan.hash,
-        method=model,
-        pictures=pictures and run.config.evaluation.pictures,
-    )
+    model = task.method
     asked = [site for site in run.cohort.held_out if not run.folder.tested(model, site).exists()]
     tasks = dict.fromkeys(asked, (task, weights))
     failures = []

@@ -66,7 +66,10 @@ def load_study(path: Path, data: Path | None, fold: int | None = None) -> Study:
     config.check_task(chosen)
     edited = config.planning.edited_plan
     planning = replace(config.planning, edited_plan=str(base / edited) if edited else None)
-    resolved = replace(config, task=task, simulation=simulation, planning=planning)
+    first = config.model.first_stage
+    whole = replace(first, run=str(base / first.run)) if first else None
+    model = replace(config.model, first_stage=whole)
+    resolved = replace(config, task=task, simulation=simulation, planning=planning, model=model)
     return Study(resolved, chosen, folder)
 
 

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def _from_dataset_json(path: Path) -> Task:
     try:
         plain = json.loads(path.read_text(encoding="utf-8-sig"))
         channels = plain.get("channel_names") or plain["modality"]
-        labels = _labels(path, plain["labels"])
+        segmented = _segmented(path, plain)
         ordered = [channels[key] for key in sorted(channels, key=int)]
     except FAULTS as error:
         raise ConfigError(
@@ -53,16 +54,27 @@ def _from_dataset_json(path: Path) -> Task:
         "name": _slug(str(plain.get("name") or path.parent.name)),
         "version": 1,
         "channels": ordered,
-        "labels": labels,
-        "regions": {label: [value] for label, value in labels.items() if value > 0},
+        **segmented,
     }
     return decode(Task, task, source=str(path))
+
+
+def _segmented(path: Path, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the labels and regions of a task; nnU-Net writes regions as lists of labels."""
+    labels = plain["labels"]
+    if any(isinstance(value, list) for value in labels.values()):
+        return _regions(labels, plain["regions_class_order"])
+    named = _labels(path, labels)
+    return {
+        "labels": named,
+        "regions": {label: [value] for label, value in named.items() if value > 0},
+    }
 
 
 def _labels(path: Path, plain: Mapping[str, Any]) -> dict[str, int]:
     """Return value by name; Decathlon writes name by value."""
     decathlon = all(str(key).isdigit() for key in plain)
-    pairs = [(str(b), int(a)) if decathlon else (str(a), int(b)) for a, b in plain.items()]
+    pairs = [(str(b), _whole(a)) if decathlon else (str(a), _whole(b)) for a, b in plain.items()]
     if "ignore" in dict(pairs):
         raise ConfigError(
             f"{path}: labels: expected every voxel to be labelled, found a label 'ignore', which "
@@ -72,6 +84,39 @@ def _labels(path: Path, plain: Mapping[str, Any]) -> dict[str, int]:
     if len(named) != len(pairs):
         raise ValueError("two labels of one name")
     return named
+
+
+def _regions(plain: Mapping[str, Any], order: Sequence[Any]) -> dict[str, Any]:
+    """Return a task of regions, whose labels have no names there.
+
+    nnU-Net paints the regions one over the other, each with the label at its place in
+    ``regions_class_order``: the last one that holds a voxel decides.
+    """
+    members = {
+        name: [_whole(value) for value in (values if isinstance(values, list) else [values])]
+        for name, values in plain.items()
+    }
+    regions = {name: values for name, values in members.items() if values != [0]}
+    if len(order) != len(regions):
+        raise ValueError(f"regions_class_order: expected {len(regions)} labels, found {len(order)}")
+    values = sorted({value for found in members.values() for value in found})
+    painted = dict(zip(regions, map(_whole, order), strict=True))
+    combinations = product((False, True), repeat=len(regions))
+    present = [
+        [name for name, used in zip(regions, row, strict=True) if used] for row in combinations
+    ]
+    return {
+        "labels": {f"label {value}" if value else "background": value for value in values},
+        "regions": regions,
+        "region_labels": {"+".join(names): painted[names[-1]] if names else 0 for names in present},
+    }
+
+
+def _whole(value: Any) -> int:
+    """Return a whole number, which may be written as text."""
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError(f"labels: expected whole numbers, found {value}")
+    return int(value)
 
 
 def _slug(name: str) -> str:

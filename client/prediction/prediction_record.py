@@ -1,21 +1,19 @@
 """What a folder of predictions says about itself: by what it was made, and which cases are done."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from client.export import TrainedModel
 from client.prediction.segment import Wanted
-from common.axes import Weights
 from common.case import Case
 from common.codec import read_json, record, write_json
 from common.config import Precision
 from common.errors import ConfigError
+from common.evaluation.postprocess import Chain
+from common.packing import weights_digest
 
 RECORD: Final = "prediction.json"
 MAPS: Final = "maps"
@@ -29,6 +27,8 @@ class Source:
     method: str
     plan_hash: str
     weights_sha256: str
+    first_stage_sha256: str | None = None
+    """Of the weights of a cascade's first stage."""
 
 
 @record
@@ -40,10 +40,12 @@ class PredictionRecord:
     """By model."""
     precision: tuple[Precision, ...]
     """By model."""
+    postprocessing: Chain = ()
+    """What was done to the labels."""
     cases: tuple[str, ...] = ()
 
 
-def record_of(models: Sequence[TrainedModel]) -> PredictionRecord:
+def record_of(models: Sequence[TrainedModel], steps: Chain = ()) -> PredictionRecord:
     """Return by what the predictions are made; no case is done."""
     configs = [model.agreement.terms.config for model in models]
     return PredictionRecord(
@@ -52,12 +54,14 @@ def record_of(models: Sequence[TrainedModel]) -> PredictionRecord:
                 run=model.agreement.terms.run,
                 method=model.method,
                 plan_hash=model.agreement.plan.hash,
-                weights_sha256=_sha256(model.weights),
+                weights_sha256=weights_digest(model.weights),
+                first_stage_sha256=weights_digest(model.first.weights) if model.first else None,
             )
             for model in models
         ),
         mirroring=tuple(config.evaluation.mirroring for config in configs),
         precision=tuple(config.training.precision for config in configs),
+        postprocessing=steps,
     )
 
 
@@ -109,10 +113,3 @@ def _is_whole(name: str, output: Path, written: set[str], wanted: Wanted) -> boo
         and (not wanted.uncertainty or uncertainty.exists())
         and (not wanted.probabilities or any(probability))
     )
-
-
-def _sha256(weights: Weights) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode() + np.ascontiguousarray(weights[name]).tobytes())
-    return digest.hexdigest()

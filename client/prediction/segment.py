@@ -40,6 +40,8 @@ class Predictor:
     agreement: Agreement
     device: Device
     mirroring: bool
+    first: "Predictor | None" = None
+    """The first stage, of a cascade."""
 
     @property
     def output(self) -> Output:

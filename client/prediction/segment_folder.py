@@ -12,9 +12,10 @@ from pathlib import Path
 
 from client.dataset.inspection import check
 from client.dataset.layouts import describe
-from client.dataset.nifti import Grid, Scan, read_scan, write_image, write_labels
+from client.dataset.nifti import Grid, write_image, write_labels
 from client.export import TrainedModel
 from client.prediction.prediction_record import MAPS, RECORD, record_of, started
+from client.prediction.predictors import Input, inputs, ready
 from client.prediction.segment import (
     LABELS_ONLY,
     Predictor,
@@ -26,14 +27,11 @@ from client.prediction.segment import (
     probability_slabs,
 )
 from client.prediction.workspace import Workspace
-from client.preparation.preprocess import Prepared, prepare
-from client.site import Agreement
-from client.statistics import calibrate_on, received_network
-from common.axes import Image
 from common.case import Case, DatasetDescription
 from common.codec import write_json
 from common.config import Precision
 from common.errors import ConfigError
+from common.evaluation.postprocess import Chain, in_words, post_processed
 from common.task import Task
 
 Progress = Callable[[float, int], None]
@@ -52,6 +50,8 @@ class Options:
     """None for what the run's configuration says."""
     precision: Precision | None = None
     """None for what the run's configuration says."""
+    postprocessing: bool = True
+    """Whether the steps that the run found are done."""
 
 
 def segment_folder(
@@ -73,7 +73,7 @@ def segment_folder(
         options: what is wanted besides.
 
     Returns:
-        What was done about batch norm, per model in words; nothing if no case was left to do.
+        What was done about batch norm and to the labels, in words; nothing if all was done before.
 
     Raises:
         DataError: with all cases that lack a file, before anything is written.
@@ -83,22 +83,41 @@ def segment_folder(
     task = _one_task(models)
     found = describe(folder, task, labels_required=False)
     _require_no_overwriting(found, output)
-    made = started(record_of(models), found.cases, output, options.wanted, go_on=options.go_on)
+    steps, note = _steps(models, options)
+    made = started(
+        record_of(models, steps), found.cases, output, options.wanted, go_on=options.go_on
+    )
     pending = [case for case in found.cases if case.name not in made.cases]
     unlabelled = tuple(replace(case, label=None) for case in pending)
     check(replace(found, cases=unlabelled), task)
     if not pending:
         return ()
-    predictors, notes = _ready(models, found.cases)
+    predictors, notes = ready(models, found.cases)
     skipped = len(found.cases) - len(pending)
     for index, case in enumerate(pending, start=skipped):
         tell = partial(_tell_fraction, progress, index, len(found.cases))
         segmentation, grid = _segmentation(predictors, case, output, tell, options)
+        labels = post_processed(segmentation.labels, steps, grid.spacing_mm)
+        segmentation = replace(segmentation, labels=labels)
         _write(segmentation, grid, case.name, output)
         made = replace(made, cases=(*made.cases, case.name))
         write_json(output / RECORD, made)
         progress(index + 1, len(found.cases))
-    return notes
+    return (*notes, *note)
+
+
+def _steps(models: Sequence[TrainedModel], options: Options) -> tuple[Chain, tuple[str, ...]]:
+    """Return what is done to the labels, and that in words.
+
+    The steps of a model were tried on its own labels; an ensemble's are others.
+    """
+    steps, task = models[0].steps, models[0].agreement.terms.task
+    if not any(model.steps for model in models) or not options.postprocessing:
+        return (), ()
+    if len(models) > 1:
+        return (), ("no post-processing: what was found for one model is not tried on a mean",)
+    words = ", then ".join(in_words(step, task) for step in steps)
+    return steps, (f"post-processing: {words}",)
 
 
 def _segmentation(
@@ -111,45 +130,23 @@ def _segmentation(
     """Predict one case with all models."""
     terms, n_models = predictors[0].agreement.terms, len(predictors)
     space = Workspace(options.max_memory_bytes, output)
-    grid, preparations = _preparations(predictors, case)
-    geometry = preparations[0]().geometry
+    grid, seen_by = inputs(predictors, case)
+    geometry = seen_by[0].prepared().geometry
     members = [
-        partial(_member, predictor, prepared, space, partial(_tell_model, tell, index, n_models))
-        for index, (predictor, prepared) in enumerate(zip(predictors, preparations, strict=True))
+        partial(_member, predictor, seen, space, partial(_tell_model, tell, index, n_models))
+        for index, (predictor, seen) in enumerate(zip(predictors, seen_by, strict=True))
     ]
     slabs = mean_of_models(members, geometry.cropped_shape, space)  # the crop is the same for all
     return decided(slabs, geometry, terms.task, predictors[0].output, options.wanted, space), grid
 
 
-def _preparations(
-    predictors: Sequence[Predictor], case: Case
-) -> tuple[Grid, list[Callable[[], Prepared]]]:
-    """Return the file's grid, and what gives each model its image; one is in memory at a time.
-
-    Models of one plan share theirs, and the scan is dropped.
-    """
-    agreements = [predictor.agreement for predictor in predictors]
-    scan = read_scan(case, len(agreements[0].terms.task.channels))
-    first = agreements[0]
-    if all(_same_grid(first, other) for other in agreements):
-        prepared = _prepared(scan, first)
-        return scan.grid, [lambda: prepared for _ in agreements]
-    return scan.grid, [partial(_prepared, scan, other) for other in agreements]
-
-
-def _same_grid(one: Agreement, other: Agreement) -> bool:
-    names = (one.terms.config.model.configuration, other.terms.config.model.configuration)
-    return one.plan.hash == other.plan.hash and names[0] == names[1]
-
-
 def _member(
-    predictor: Predictor,
-    prepared: Callable[[], Prepared],
-    space: Workspace,
-    tell: Callable[[int, int], None],
+    predictor: Predictor, seen: Input, space: Workspace, tell: Callable[[int, int], None]
 ) -> Slabs:
-    ready = prepared()
-    return probability_slabs(predictor, ready.image, ready.geometry, space, progress=tell)
+    case = seen.prepared()
+    return probability_slabs(
+        predictor, case.image, case.geometry, space, previous=seen.previous, progress=tell
+    )
 
 
 def _tell_model(
@@ -173,29 +170,6 @@ def _write(found: Segmentation, grid: Grid, name: str, output: Path) -> None:
     write_labels(output / f"{name}.nii.gz", found.labels, grid)
 
 
-def _prepared(scan: Scan, agreement: Agreement) -> Prepared:
-    return prepare(scan.image, scan.spacing_mm, None, agreement.plan, agreement.configuration)
-
-
-def _ready(
-    models: Sequence[TrainedModel], cases: Sequence[Case]
-) -> tuple[list[Predictor], tuple[str, ...]]:
-    """Build the networks; batch norm is calibrated on all cases, also on those already done."""
-    predictors, notes = [], []
-    for model in models:
-        agreement = model.agreement
-        network, device = received_network(agreement, model.weights)
-        images = [partial(_image, case, agreement) for case in cases]
-        notes.append(calibrate_on(images, "prediction", agreement, network, device))
-        mirroring = agreement.terms.config.evaluation.mirroring
-        predictors.append(Predictor(network, agreement, device, mirroring))
-    return predictors, tuple(notes)
-
-
-def _image(case: Case, agreement: Agreement) -> Image:
-    return _prepared(read_scan(case, len(agreement.terms.task.channels)), agreement).image
-
-
 def _with_options(model: TrainedModel, options: Options) -> TrainedModel:
     """Let the command line decide on mirroring and precision, where it does."""
     config = model.agreement.terms.config
@@ -205,7 +179,8 @@ def _with_options(model: TrainedModel, options: Options) -> TrainedModel:
     if options.precision is not None:
         config = replace(config, training=replace(config.training, precision=options.precision))
     terms = replace(model.agreement.terms, config=config)
-    return replace(model, agreement=replace(model.agreement, terms=terms))
+    first = _with_options(model.first, options) if model.first else None
+    return replace(model, agreement=replace(model.agreement, terms=terms), first=first)
 
 
 def _one_task(models: Sequence[TrainedModel]) -> Task:

@@ -79,6 +79,13 @@ Chain: TypeAlias = tuple[Step, ...]
 """Steps, one after the other. None of it is about a patient; it may leave the site."""
 
 
+@record
+class PostProcessing:
+    """The file beside a model that says what is done to its labels."""
+
+    steps: Chain
+
+
 def post_processed(labels: LabelMap, chain: Sequence[Step], spacing_mm: SpacingMm) -> LabelMap:
     """Return the labels after all steps of a chain.
 

@@ -6,9 +6,26 @@ Source: KiTS 2019 (Heller et al. 2021): the mean of the Dice of kidney with tumo
 
 from collections.abc import Mapping
 from statistics import fmean
+from typing import Literal
 
+from common.codec import record
 from common.errors import ConfigError
 from common.evaluation.scores import ScoreTable
+
+
+@record
+class CompositeRanking:
+    """The outcome, as in ``ranking.json`` of the scheme "kits". It tells no value of a case."""
+
+    scheme: Literal["kits"] = "kits"
+    methods: tuple[str, ...]
+    n_cases: int
+    composite_dice: dict[str, float]
+    """Mean over the cases, of the mean Dice over their regions."""
+    tie_breaker: str
+    tie_breaker_dice: dict[str, float]
+    """Mean over the cases, of the one region that decides between equal ones."""
+    final_rank: dict[str, int]
 
 
 def composite_dice(scores: ScoreTable) -> dict[str, float]:
@@ -18,7 +35,7 @@ def composite_dice(scores: ScoreTable) -> dict[str, float]:
     }
 
 
-def composite_ranks(methods: Mapping[str, ScoreTable], tie_breaker: str) -> dict[str, int]:
+def rank_by_composite(methods: Mapping[str, ScoreTable], tie_breaker: str) -> CompositeRanking:
     """Rank methods by their mean composite Dice over cases, 1 = best.
 
     Args:
@@ -35,11 +52,19 @@ def composite_ranks(methods: Mapping[str, ScoreTable], tie_breaker: str) -> dict
             raise ConfigError(f"{name}: expected scores of the same cases, found none of {missing}")
         if not all(tie_breaker in regions for regions in table.values()):
             raise ConfigError(f"{name}: expected a region {tie_breaker} in every case, found none")
-    keys = {
-        name: (
-            fmean(composite_dice(table).values()),
-            fmean(regions[tie_breaker].dice for regions in table.values()),
-        )
+    composite = {name: fmean(composite_dice(table).values()) for name, table in methods.items()}
+    second = {
+        name: fmean(regions[tie_breaker].dice for regions in table.values())
         for name, table in methods.items()
     }
-    return {name: 1 + sum(other > key for other in keys.values()) for name, key in keys.items()}
+    keys = {name: (composite[name], second[name]) for name in methods}
+    return CompositeRanking(
+        methods=tuple(methods),
+        n_cases=len(cases),
+        composite_dice=composite,
+        tie_breaker=tie_breaker,
+        tie_breaker_dice=second,
+        final_rank={
+            name: 1 + sum(other > key for other in keys.values()) for name, key in keys.items()
+        },
+    )

@@ -14,6 +14,7 @@ from common.planning.plan import Plan, configuration_of, sealed
 from common.planning.planner import plan_run
 from common.task import Task
 from server.events import EventLog, Note, PlanMade
+from server.planning.first_stage import finished_stage, give_first_stage
 from server.planning.joining import Cohort
 from server.run_folder import RunFolder
 from server.sites import Sites, all_of
@@ -48,6 +49,7 @@ def agree(
             f"{folder.plan}: expected the plan of this run, {old.hash}, planned {plan.hash}"
         )
     write_json(folder.plan, plan)
+    stage = finished_stage(config, plan, folder)
     terms = PrepareTask(
         run=folder.name,
         task=task,
@@ -55,12 +57,15 @@ def agree(
         fingerprint=fingerprint,
         plan_hash=plan.hash,
         edited_plan=plan if plan.edited else None,
+        first_stage=stage.told if stage else None,
     )
     replies = all_of(sites.prepare(terms, cohort.everyone), "agree on the plan")
     own = {reply.site: reply.value.plan_hash for reply in replies}
     if others := {site: planned for site, planned in own.items() if planned != plan.hash}:
         lines = [f"{site} refuses to train: its plan is {other}" for site, other in others.items()]
         raise FederationError("\n".join([f"the coordinator's plan is {plan.hash}", *lines]))
+    if stage:
+        give_first_stage(sites, cohort.everyone, stage, folder.name, plan)
     log.append(PlanMade(plan_hash=plan.hash, n_cases=fingerprint.n_cases, limits=plan.limits))
     if config.model.norm != "batch":
         text = (
@@ -105,4 +110,6 @@ def _planned(fingerprint: Fingerprint, config: RunConfig) -> Plan:
 def _without_paths(config: RunConfig, task: Task) -> RunConfig:
     """Return what sites are told of a configuration: nothing of this machine."""
     planning = replace(config.planning, edited_plan=None)
-    return replace(config, task=task.name, simulation=None, planning=planning)
+    first = config.model.first_stage
+    model = replace(config.model, first_stage=replace(first, run="first-stage") if first else None)
+    return replace(config, task=task.name, simulation=None, planning=planning, model=model)

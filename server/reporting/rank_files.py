@@ -8,6 +8,7 @@ from common.codec import read_json
 from common.errors import ConfigError
 from common.evaluation.scores import ScoreTable, read_scores, require_one_definition
 from common.ranks.case_ranks import Ties, pool_of
+from common.ranks.composite import CompositeRanking, rank_by_composite
 from common.ranks.permutation import MonteCarlo
 from common.ranks.rank_schemes import CUSTOMARY_TIES, Scheme
 from common.ranks.rank_sums import RankSums, merge_all
@@ -71,6 +72,23 @@ def ranked_files(paths: Sequence[Path], options: RankOptions, *, sums: bool) -> 
         resampling=Resampling(n_samples=n_samples, seed=options.seed) if n_samples else None,
     )
     return ranking, "scores of cases"
+
+
+def ranked_by_composite(paths: Sequence[Path], tie_breaker: str) -> CompositeRanking:
+    """Rank methods by their mean composite Dice over all cases, as KiTS does.
+
+    Raises:
+        ConfigError: for files that are malformed or do not fit each other.
+    """
+    tables = {
+        method: {
+            f"{site}/{case}": regions
+            for site, table in by_site.items()
+            for case, regions in table.items()
+        }
+        for method, by_site in _read(paths).items()
+    }
+    return rank_by_composite(tables, tie_breaker)
 
 
 def released_sums(paths: Sequence[Path], institution: str, options: RankOptions) -> RankSums:

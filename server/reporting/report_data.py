@@ -26,6 +26,7 @@ from server.events import (
     Note,
     PictureReleased,
     PlanMade,
+    PostprocessingChosen,
     RoundFinished,
     RunFinished,
     RunStarted,
@@ -73,6 +74,7 @@ class ReportData:
     rounds: tuple[RoundFinished, ...]
     failures: tuple[SiteFailed, ...]
     notes: tuple[str, ...]
+    postprocessing: tuple[PostprocessingChosen, ...]
     held_out: tuple[HeldOutScored, ...]
     floors: tuple[FloorMeasured, ...]
     pictures: tuple[PictureReleased, ...]
@@ -165,6 +167,7 @@ def collect(run_dir: Path) -> ReportData:
         rounds=_last(events, RoundFinished, lambda event: (event.method, event.round)),
         failures=tuple(event for event in events if isinstance(event, SiteFailed)),
         notes=tuple(dict.fromkeys(event.text for event in events if isinstance(event, Note))),
+        postprocessing=_last(events, PostprocessingChosen, lambda event: event.method),
         held_out=_last(events, HeldOutScored, lambda event: (event.method, event.site)),
         floors=_last(events, FloorMeasured, lambda event: (event.site, event.region)),
         pictures=_last(

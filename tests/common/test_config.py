@@ -196,7 +196,7 @@ def test_a_held_out_site_cannot_predict_without_scale_and_shift() -> None:
 )
 def test_there_is_exactly_one_partition(simulation: dict[str, object]) -> None:
     (line,) = faults(simulation=simulation)
-    assert "simulation: expected exactly one of sizes, csv and dirichlet" in line
+    assert "simulation: expected exactly one of sizes, csv, dirichlet and folds" in line
 
 
 @pytest.mark.parametrize(

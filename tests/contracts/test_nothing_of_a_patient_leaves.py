@@ -94,6 +94,18 @@ def test_no_reply_of_a_whole_run_holds_a_patients_name(named_study, tmp_path: Pa
     assert [path for path in written if PATIENT.encode() in path.read_bytes()] == []
 
 
+def test_post_processing_is_asked_about_without_a_name(named_study, tmp_path: Path):
+    config = named_study.config
+    chosen = replace(config.evaluation, postprocessing="chosen")
+    study = replace(named_study, config=replace(config, evaluation=chosen))
+    grid = listening_grid(study, tmp_path / f"state_{PATIENT}")
+    folder = RunFolder(tmp_path / "run")
+    task = load_task("brats-2021")
+    run(study.config, task, FlowerSites(grid), folder, EventLog(folder.events), device="")
+    assert any(b"n_better" in text for text in grid.heard)
+    assert [text for text in grid.heard if PATIENT.encode() in text] == []
+
+
 def test_an_error_about_a_patients_file_is_sent_as_a_code_only(named_study, tmp_path: Path):
     for path in named_study.data.rglob("*_flair.nii.gz"):
         path.write_bytes(path.read_bytes()[:100])

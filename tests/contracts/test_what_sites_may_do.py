@@ -150,3 +150,29 @@ def test_a_held_out_site_that_releases_no_scores_stops_the_run_before_training(
     with pytest.raises(FederationError, match="beta could not agree on the plan: policy"):
         start(study, grid_of(InProcessGrid, files.values()), folder)
     assert events(folder, "SiteTrained") == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "answers"),
+    [
+        ({}, True),
+        ({"validation_means": False}, False),
+        ({"metrics": "aggregates", "pictures": False}, False),  # one validation case, not five
+    ],
+)
+def test_a_site_says_what_steps_do_to_its_validation_cases_only_if_its_policy_allows(
+    tiny_study, tmp_path: Path, policy: dict[str, object], answers: bool
+):
+    study = with_federation(tiny_study, rounds=1, held_out=("alpha",), min_sites=1)
+    evaluation = replace(study.config.evaluation, postprocessing="chosen")
+    study = replace(study, config=replace(study.config, evaluation=evaluation))
+    files = study.write_sites(tmp_path / "s")
+    site = read_toml(SiteConfig, files["beta"])
+    write_toml(files["beta"], replace(site, policy=replace(site.policy, **policy)))
+    folder = RunFolder(tmp_path / "run")
+    start(study, grid_of(InProcessGrid, files.values()), folder)
+    (chosen,) = events(folder, "PostprocessingChosen")
+    assert chosen["sites"] == (["beta"] if answers else [])
+    notes = [event["text"] for event in events(folder, "Note")]
+    refused = "fedavg: beta did not say which post-processing helps: policy"
+    assert any(note.startswith(refused) for note in notes) != answers

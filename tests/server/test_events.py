@@ -19,6 +19,7 @@ from server.events import (
     Note,
     PictureReleased,
     PlanMade,
+    PostprocessingChosen,
     RanksReleased,
     RoundFinished,
     RunFinished,
@@ -62,6 +63,12 @@ ALL: tuple[Event, ...] = (
     PictureReleased(method="fedavg", site="h", kind="best", dice=0.9, file="pictures/x.png"),
     RunFinished(seconds=125.0, peak_memory_bytes=3 * 2**29),
     RanksReleased(site="h", n_cases=12, n_aggregates=6),
+    PostprocessingChosen(
+        method="fedavg",
+        steps=("components of WT below 50 mm3 go",),
+        reasons=("changes 3 of 9 validation cases", "none of 27 candidates helps"),
+        sites=("a", "b"),
+    ),
 )
 
 

@@ -91,6 +91,8 @@ def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
         {**DECATHLON, "labels": ["background", "a"]},
         {**NNUNET, "labels": {"background": 0, "whole": [1, 2]}},
         {**NNUNET, "labels": {"background": 0, "whole": "one"}},
+        {**NNUNET, "labels": {"background": 0, "whole": 1.5}},
+        {**NNUNET, "labels": {"background": 0, "a": [1, 2], "b": [2]}, "regions_class_order": [1]},
     ],
 )
 def test_a_description_that_says_too_little_is_the_users_mistake(
@@ -157,3 +159,22 @@ def test_the_mark_that_windows_puts_before_a_text_is_no_mistake(tmp_path: Path) 
     task = task_of(home, None)
     assert task.channels == ("T1", "FLAIR")
     assert find_cases(home, task).defects[0].expected.startswith("at least one case")
+
+
+def test_regions_of_an_nnunet_folder_become_labels_as_nnunet_paints_them(tmp_path: Path) -> None:
+    # as nnunetv2 writes its BraTS 2021 data set
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]}
+    plain = {**NNUNET, "labels": labels, "regions_class_order": [1, 2, 3]}
+    task = task_of(folder(tmp_path, plain), None)
+    assert task.regions == {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
+    assert task.foreground_labels == (1, 2, 3)
+    assert task.region_labels == {
+        "": 0,
+        "whole": 1,
+        "core": 2,
+        "whole+core": 2,
+        "enhancing": 3,
+        "whole+enhancing": 3,
+        "core+enhancing": 3,
+        "whole+core+enhancing": 3,
+    }

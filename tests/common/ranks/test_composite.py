@@ -5,7 +5,7 @@ import pytest
 from common.errors import ConfigError
 from common.evaluation.metrics import RegionScore
 from common.evaluation.scores import ScoreTable
-from common.ranks.composite import composite_dice, composite_ranks
+from common.ranks.composite import composite_dice, rank_by_composite
 from common.task import load_task
 
 
@@ -36,15 +36,15 @@ def test_the_tumour_breaks_ties() -> None:
         "best": table((1.0, 0.75), (1.0, 0.75)),
         "as tumour": table((0.75, 0.75), (0.75, 0.75)),
     }
-    ranks = composite_ranks(methods, "tumour")
+    ranks = rank_by_composite(methods, "tumour").final_rank
     assert ranks == {"best": 1, "tumour": 2, "as tumour": 2, "kidney": 4}
 
 
 def test_methods_of_different_cases_are_not_compared() -> None:
     with pytest.raises(ConfigError, match=r"b: expected scores of the same cases"):
-        composite_ranks({"a": table((1, 1), (1, 1)), "b": table((1, 1))}, "tumour")
+        rank_by_composite({"a": table((1, 1), (1, 1)), "b": table((1, 1))}, "tumour")
 
 
 def test_a_tie_breaker_must_be_a_region() -> None:
     with pytest.raises(ConfigError, match="expected a region cyst"):
-        composite_ranks({"a": table((1, 1))}, "cyst")
+        rank_by_composite({"a": table((1, 1))}, "cyst")

@@ -149,3 +149,20 @@ def test_mistakes_are_one_clear_line(run, folder: Path) -> None:
     damaged["institutions"]["north"]["half_ranks"]["a"][0] = 1
     north.write_text(json.dumps(damaged))
     assert "half_ranks: expected 6 to 12 for 3 cases" in complaint(run, folder, "--sums", north)
+
+
+def test_the_scheme_of_kits_ranks_the_mean_composite_dice(run, folder: Path) -> None:
+    files = [folder / "a", folder / "b", "--scheme", "kits", "--tie-breaker", "WT"]
+    found = ranked(run, folder, *files)
+    assert found["composite_dice"] == pytest.approx({"a": 2.6 / 4, "b": 2.0 / 4})
+    assert found["final_rank"] == {"a": 1, "b": 2}
+    assert (found["scheme"], found["n_cases"]) == ("kits", 4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--scheme", "kits"], ["--tie-breaker", "WT"], ["--scheme", "kits", "--tie-breaker", "ET"]],
+)
+def test_a_tie_breaker_belongs_to_kits_and_is_a_region(run, folder: Path, options) -> None:
+    text = complaint(run, folder, folder / "a", folder / "b", *options)
+    assert "tie-breaker" in text or "expected a region ET" in text
