@@ -241,6 +241,7 @@ def compare(name: str, runs: int, peer_python: Path | None) -> None:
             line += f"; MONAI's DynUNet {monai:6.3f} s"
             if peer is not None:
                 line += f"; nnunetv2 {peer:6.3f} s, {peer / ours:.2f} times faster"
+                line += f" ({peer / (work / fastest):.2f} if the whole peak were reached)"
             print(line, flush=True)
 
 
