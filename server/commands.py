@@ -80,6 +80,9 @@ def rank(
         typer.Option(min=0, help="Samples for intervals of ranks; 1000 if absent, 0 for none."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    lesion_wise: Annotated[
+        bool, typer.Option("--lesion-wise", help="Rank lesion-wise Dice and HD95 instead.")
+    ] = False,
     convergence: Annotated[
         Path | None,
         typer.Option(help="JSON with a score per method, higher is better; for fets-task1."),
@@ -110,6 +113,7 @@ def rank(
         n_draws=draws if test == "monte-carlo" else None,
         n_bootstrap=bootstrap,
         seed=seed,
+        lesion_wise=lesion_wise,
     )
     if release is not None:
         write_json(output, released_sums(scores, release, options))

@@ -23,9 +23,9 @@ from common.planning.plan import AnyConfiguration
 
 Forward = Callable[[Tensor], list[Tensor]]
 CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"  # read by torch
-COMPILE_S: Final = 60.0  # once per network and machine; 35 to 60 s on two cores
+COMPILE_S: Final = 60.0  # once per network and machine; 25 to 60 s on two cores
 START_S: Final = 4.0  # once per process: tracing, and reading the cache; 2 s on two cores
-SAVED_CORE_S_PER_VALUE: Final = 3e-9  # 1.06 against 0.87 s for 57 million values on one core
+SAVED_CORE_S_PER_VALUE: Final = 6e-9  # 0.47 against 0.35 s for 38 million on two cores; others more
 SAVED_CUDA_S_PER_VALUE: Final = 1e-10  # estimated from the ratio of memory bandwidths
 MAPS_PER_STAGE: Final = 5  # four convolutions and one transposed, as the planner counts
 

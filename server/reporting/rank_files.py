@@ -31,6 +31,8 @@ class RankOptions:
     n_bootstrap: int | None
     """None for the customary number where the metrics of cases are at hand."""
     seed: int
+    lesion_wise: bool = False
+    """Whether lesion-wise Dice and HD95 are ranked, as in BraTS 2023 and later."""
 
     @property
     def ties_of_cases(self) -> Ties:
@@ -64,7 +66,7 @@ def ranked_files(paths: Sequence[Path], options: RankOptions, *, sums: bool) -> 
         return ranking, "sums of ranks that the institutions released"
     n_samples = N_BOOTSTRAP_SAMPLES if options.n_bootstrap is None else options.n_bootstrap
     ranking = rank_methods(
-        _read(paths),
+        _read(paths, lesion_wise=options.lesion_wise),
         scheme=options.scheme,
         ties=options.ties_of_cases,
         convergence=convergence,
@@ -86,7 +88,7 @@ def ranked_by_composite(paths: Sequence[Path], tie_breaker: str) -> CompositeRan
             for site, table in by_site.items()
             for case, regions in table.items()
         }
-        for method, by_site in _read(paths).items()
+        for method, by_site in _read(paths, lesion_wise=False).items()
     }
     return rank_by_composite(tables, tie_breaker)
 
@@ -104,7 +106,10 @@ def released_sums(paths: Sequence[Path], institution: str, options: RankOptions)
     """
     if folders := [path for path in paths if path.is_dir()]:
         raise ConfigError(f"{folders[0]}: expected the score file of one institution")
-    tables = {method: {institution: one[""]} for method, one in _read(paths).items()}
+    tables = {
+        method: {institution: one[""]}
+        for method, one in _read(paths, lesion_wise=options.lesion_wise).items()
+    }
     return pool_sums(pool_of(tables), options.ties_of_cases)
 
 
@@ -123,13 +128,13 @@ def _merged(paths: Sequence[Path], options: RankOptions) -> RankSums:
     return merge_all([sums for _, sums in parts])
 
 
-def _read(paths: Sequence[Path]) -> dict[str, dict[str, ScoreTable]]:
+def _read(paths: Sequence[Path], *, lesion_wise: bool) -> dict[str, dict[str, ScoreTable]]:
     """Return scores by method and institution."""
     files = {method: _score_files(path) for method, path in _named(paths).items()}
     every = {str(path): path for by_site in files.values() for path in by_site.values()}
-    require_one_definition(every)
+    require_one_definition(every, lesion_wise=lesion_wise)
     return {
-        method: {site: read_scores(path) for site, path in by_site.items()}
+        method: {site: read_scores(path, lesion_wise=lesion_wise) for site, path in by_site.items()}
         for method, by_site in files.items()
     }
 

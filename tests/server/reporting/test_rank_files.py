@@ -166,3 +166,18 @@ def test_the_scheme_of_kits_ranks_the_mean_composite_dice(run, folder: Path) -> 
 def test_a_tie_breaker_belongs_to_kits_and_is_a_region(run, folder: Path, options) -> None:
     text = complaint(run, folder, folder / "a", folder / "b", *options)
     assert "tie-breaker" in text or "expected a region ET" in text
+
+
+def test_lesion_wise_scores_are_ranked_in_place_of_the_usual_ones(run, tmp_path: Path) -> None:
+    columns = f"{HEADER},lesionwise_dice,lesionwise_hd95"
+    for method, lesion_wise in (("a", "0.2,100"), ("b", "0.8,10")):
+        usual = {"a": "0.9,2,1,1", "b": "0.7,3,1,1"}[method]
+        (tmp_path / f"{method}.csv").write_text(f"{columns}\none,WT,{usual},{lesion_wise}\n")
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    assert ranked(run, tmp_path, *files)["final_rank"] == {"a": 1, "b": 2}
+    assert ranked(run, tmp_path, *files, "--lesion-wise")["final_rank"] == {"a": 2, "b": 1}
+
+
+def test_lesion_wise_ranking_needs_those_columns(run, folder: Path) -> None:
+    text = complaint(run, folder, folder / "a", folder / "b", "--lesion-wise")
+    assert "expected the columns lesionwise_dice and lesionwise_hd95" in text
