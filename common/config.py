@@ -19,7 +19,25 @@ from common.planning.preparation import Preparation
 from common.schedules import Schedule
 from common.task import Task
 
-MethodName = Literal["fedavg", "fedprox", "local-only"]
+MethodName = Literal[
+    "fedavg",
+    "fedprox",
+    "fedavgm",
+    "fedadagrad",
+    "fedadam",
+    "fedyogi",
+    "ida",
+    "dwa",
+    "median",
+    "trimmed-mean",
+    "krum",
+    "multi-krum",
+    "bulyan",
+    "cyclic",
+    "incremental",
+    "local-only",
+]
+"""Each has a file of its own in `server.strategies`, with its paper."""
 Norm = Literal["instance", "batch", "group"]
 BatchNormSharing = Literal["local-statistics", "local", "shared"]
 Output = Literal["labels", "regions"]
@@ -57,6 +75,16 @@ class EarlyStop:
 
 
 @record
+class ServerOptimizer:
+    """How the coordinator follows the mean update: FedAvgM, FedAdagrad, FedAdam, FedYogi."""
+
+    learning_rate: Annotated[float, Gt(0)]
+    beta1: Annotated[float, Ge(0), Lt(1)] = 0.9  # Reddi et al. 2021
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.99  # Reddi et al. 2021
+    tau: Annotated[float, Gt(0)] = 0.001  # Reddi et al. 2021: how adaptive it is
+
+
+@record
 class Federation:
     """Who learns together, how often, and with which methods."""
 
@@ -76,6 +104,10 @@ class Federation:
     """None trains for all rounds; sites that release no validation Dice have no say."""
     proximal_mu: Annotated[float, Gt(0)] | None = None
     """FedProx: weight of the proximal term (Li et al. 2020); required if it is a method."""
+    server_optimizer: ServerOptimizer | None = None
+    """Required by the methods that have one."""
+    n_faulty: Annotated[int, Ge(0)] | None = None
+    """Of trimmed-mean, krum, multi-krum and bulyan: how many faulty sites they withstand."""
     round_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
     """A site that has not answered by then is left out of the round."""
     join_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
@@ -222,6 +254,38 @@ class Simulation:
         return self
 
 
+NEEDED: dict[MethodName, str] = {
+    "fedprox": "proximal_mu",
+    **dict.fromkeys(("fedavgm", "fedadagrad", "fedadam", "fedyogi"), "server_optimizer"),
+    **dict.fromkeys(("trimmed-mean", "krum", "multi-krum", "bulyan"), "n_faulty"),
+}
+"""What a method cannot do without."""
+FEWEST: dict[MethodName, tuple[int, int]] = {  # updates per faulty site, and besides
+    "trimmed-mean": (2, 1),  # Yin et al. 2018
+    "krum": (2, 3),  # Blanchard et al. 2017
+    "multi-krum": (2, 3),
+    "bulyan": (4, 3),  # El Mhamdi et al. 2018
+}
+
+
+def _lacking(federation: Federation) -> list[str]:
+    """Return what the methods of a run need and do not have."""
+    found = [
+        f"federation.{NEEDED[method]}: missing; the method {method} needs it"
+        for method in federation.methods
+        if method in NEEDED and getattr(federation, NEEDED[method]) is None
+    ]
+    for method in federation.methods:
+        per_faulty, besides = FEWEST.get(method, (0, 0))
+        n_faulty = federation.n_faulty or 0
+        if n_faulty and federation.min_sites < (fewest := per_faulty * n_faulty + besides):
+            found.append(
+                f"federation.min_sites: expected at least {fewest}, for {method} withstands "
+                f"{n_faulty} faulty among so many, found {federation.min_sites}"
+            )
+    return found
+
+
 @record
 class RunConfig:
     """The whole configuration of a run."""
@@ -239,8 +303,8 @@ class RunConfig:
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
-        if "fedprox" in self.federation.methods and self.federation.proximal_mu is None:
-            raise ValueError("federation.proximal_mu: missing; the method fedprox needs it")
+        if lines := _lacking(self.federation):
+            raise ValueError("; ".join(lines))
         if len(set(self.federation.methods)) != len(self.federation.methods):
             raise ValueError("federation.methods: expected every method once")
         if len(set(self.federation.held_out)) != len(self.federation.held_out):

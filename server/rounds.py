@@ -91,11 +91,12 @@ def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> St
             run.config.training.schedule, run.folder.events, strategy.name, round_
         ),
     )
-    tasks = {site: (task, strategy.weights_for(state, site)) for site in run.cohort.training}
+    asked = strategy.participants(round_, run.config.federation.rounds, tuple(run.cohort.training))
+    tasks = {site: (task, strategy.weights_for(state, site)) for site in asked}
     accepted: list[str] = []
     answers = run.sites.train(tasks, run.config.federation.round_timeout_s)
     state = strategy.aggregate(state, _good_updates(run, strategy, state, task, answers, accepted))
-    _require_quorum(run, strategy, round_, accepted)
+    _require_quorum(run, strategy, round_, accepted, len(asked))
     save_checkpoint(run.folder.checkpoints(strategy.name), round_, state)
     seconds = time.monotonic() - began
     run.log.append(
@@ -154,13 +155,13 @@ def _good_updates(
             continue
         _report_update(run, task, answer, update_norm(weights, sent))
         accepted.append(answer.site)
-        yield SiteUpdate(answer.site, answer.value.n_cases, weights)
+        yield SiteUpdate(answer.site, answer.value.n_cases, weights, answer.value.loss)
 
 
 def _require_quorum(
-    run: Experiment, strategy: Strategy, round_: int, accepted: Sequence[str]
+    run: Experiment, strategy: Strategy, round_: int, accepted: Sequence[str], n_asked: int
 ) -> None:
-    needed = run.config.federation.min_sites
+    needed = min(run.config.federation.min_sites, n_asked)
     if len(accepted) < needed:
         raise FederationError(
             f"{strategy.name}, round {round_}: expected good updates of at least {needed} sites, "

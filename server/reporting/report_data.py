@@ -42,7 +42,24 @@ T = TypeVar("T")
 
 LOCAL_ONLY = "local-only"
 RELEASES = ("ranks", "aggregates", "cases")
-METHOD_LABELS = {"fedavg": "FedAvg", "fedprox": "FedProx", LOCAL_ONLY: "Local only"}
+METHOD_LABELS = {
+    "fedavg": "FedAvg",
+    "fedprox": "FedProx",
+    "fedavgm": "FedAvgM",
+    "fedadagrad": "FedAdagrad",
+    "fedadam": "FedAdam",
+    "fedyogi": "FedYogi",
+    "ida": "IDA",
+    "dwa": "DWA",
+    "median": "Coordinate median",
+    "trimmed-mean": "Trimmed mean",
+    "krum": "Krum",
+    "multi-krum": "Multi-Krum",
+    "bulyan": "Bulyan",
+    "cyclic": "Cyclic",
+    "incremental": "Institutional incremental",
+    LOCAL_ONLY: "Local only",
+}
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,18 @@ class SiteUpdate:
     site: str
     n_cases: int
     weights: Weights
+    loss: float = 0.0
+    """Mean training loss of the round."""
+
+
+def everyone(round_: int, n_rounds: int, sites: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG001 - the same in every round
+    """Return all sites."""
+    return tuple(sites)
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A method of the literature as four functions and one number for the sites."""
+    """A method of the literature as five functions and one number for the sites."""
 
     name: str
     init: Callable[[Weights, Sequence[str]], State]
@@ -36,5 +43,7 @@ class Strategy:
     """(state, updates) -> next state; consumes the updates one at a time."""
     models: Callable[[State], Mapping[str, Weights]]
     """state -> models to test; the key is empty for the one shared model, else a site."""
+    participants: Callable[[int, int, Sequence[str]], Sequence[str]] = everyone
+    """(round, rounds in all, training sites) -> those that train in this round."""
     proximal_mu: float = 0.0
     """Sent to the sites; above 0 only for FedProx."""
