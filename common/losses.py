@@ -103,3 +103,8 @@ LossTerm = Annotated[
 Loss = Annotated[tuple[LossTerm, ...], MinLen(1)]
 
 NNUNET_LOSS: Loss = (CrossEntropy(), Dice())
+
+
+def lower_bound(loss: Loss) -> float:
+    """Return what a loss can never fall below: minus the weights of its terms of -Dice."""
+    return -sum(term.weight for term in loss if isinstance(term, Dice | Tversky))

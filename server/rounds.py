@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from common.batchnorm import local_names
 from common.config import MethodName, RunConfig
 from common.errors import FederationError, MessageError
+from common.losses import lower_bound
 from common.messages import TrainTask, Update, ValidateTask
 from common.network import build_network, initial_weights
 from common.planning.plan import Plan, configuration_of
@@ -155,7 +156,8 @@ def _good_updates(
             continue
         _report_update(run, task, answer, update_norm(weights, sent))
         accepted.append(answer.site)
-        yield SiteUpdate(answer.site, answer.value.n_cases, weights, answer.value.loss)
+        excess = answer.value.loss - lower_bound(run.config.training.loss)
+        yield SiteUpdate(answer.site, answer.value.n_cases, weights, excess)
 
 
 def _require_quorum(

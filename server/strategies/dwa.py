@@ -5,7 +5,8 @@ training losses of the two rounds before; a site that has not trained in both of
 The first two rounds are FedAvg.
 
 Source: Liu et al. 2019, End-to-end multi-task learning with attention, equation 7 with T = 2,
-applied to sites (reference 60 of "A review of federated learning in cancer", BrainLes 2021).
+applied to sites (reference 60 of "A review of federated learning in cancer", BrainLes 2021). Losses
+are counted from their least possible value: with Dice in them they fall below 0.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,10 +51,7 @@ def aggregate(state: State, updates: Iterable[SiteUpdate]) -> State:
 def _rate(
     site: str, last: Mapping[str, np.ndarray], before: Mapping[str, np.ndarray]
 ) -> float | None:
-    """Return how much of a site's loss is left; None where that is not known.
-
-    A loss below 0, as one with a negative Dice has, has no such ratio.
-    """
+    """Return how much of a site's loss is left; None where that is not known."""
     if site not in last or site not in before or last[site] <= 0 or before[site] <= 0:
         return None
     return float(last[site] / before[site])

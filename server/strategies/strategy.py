@@ -22,7 +22,7 @@ class SiteUpdate:
     n_cases: int
     weights: Weights
     loss: float = 0.0
-    """Mean training loss of the round."""
+    """Mean training loss of the round, above the least that it can be."""
 
 
 def everyone(round_: int, n_rounds: int, sites: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG001 - the same in every round

@@ -7,7 +7,16 @@ import pytest
 from common.codec import decode, encode
 from common.config import Federation, Training
 from common.errors import ConfigError
-from common.losses import NNUNET_LOSS, CrossEntropy, Dice, FocalTversky, Loss, TopK
+from common.losses import (
+    NNUNET_LOSS,
+    CrossEntropy,
+    Dice,
+    FocalTversky,
+    Loss,
+    TopK,
+    Tversky,
+    lower_bound,
+)
 from common.task import load_task
 
 
@@ -38,6 +47,12 @@ def test_a_fault_is_named_with_its_place(table: dict[str, object], fault: str) -
     with pytest.raises(ConfigError) as caught:
         decode(Loss, [table], source="run.toml")
     assert str(caught.value).startswith(f"run.toml: {fault}")
+
+
+def test_no_loss_falls_below_its_bound() -> None:
+    assert lower_bound(NNUNET_LOSS) == -1
+    assert lower_bound((Dice(weight=0.5), Tversky(alpha=0.3, beta=0.7, weight=2))) == -2.5
+    assert lower_bound((CrossEntropy(), FocalTversky(alpha=0.3, beta=0.7, gamma=0.75))) == 0
 
 
 def test_a_sum_of_nothing_is_refused() -> None:

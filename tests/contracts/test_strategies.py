@@ -378,7 +378,7 @@ def test_dynamic_weights_are_fedavg_for_two_rounds_and_then_follow_the_losses() 
     assert found == pytest.approx([-3, -3, -4 / (1 + np.exp(-0.25))])
 
 
-def test_losses_below_zero_have_no_ratio() -> None:
+def test_losses_that_no_loss_can_have_are_no_ratio() -> None:
     built, state = started("dwa")
     for _ in range(3):
         updates = [
