@@ -4,6 +4,7 @@
 numbers. A run that is unfinished, or was killed, can be collected at any moment.
 """
 
+import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from common.errors import ConfigError
 from common.evaluation.aggregates import Aggregate
 from common.evaluation.scores import ScoringDefinition, require_one_definition
 from common.messages import Ranked
-from common.planning.plan import Plan
+from common.planning.plan import AnyConfiguration, Plan
 from common.ranks.ranking import Ranking
 from server.events import (
     Event,
@@ -104,6 +105,15 @@ class ReportData:
     ranking: Ranking | None
     aggregates: dict[str, tuple[Aggregate, ...]]
     """By held-out site, of those that release neither more nor less."""
+
+    @property
+    def configurations(self) -> dict[str, AnyConfiguration]:
+        """What was trained of the plan; all of it where the run's own configuration is absent."""
+        whole = self.plan.configurations.items() if self.plan else ()
+        planned: dict[str, AnyConfiguration] = {str(name): found for name, found in whole}
+        model = tomllib.loads(self.config_text).get("model", {})
+        trained = model.get("configuration")
+        return {trained: planned[trained]} if trained in planned else planned
 
     @property
     def methods(self) -> tuple[str, ...]:
