@@ -102,6 +102,9 @@ class Federation:
     training, so that larger sites take more steps."""
     early_stop: EarlyStop | None = None
     """None trains for all rounds; sites that release no validation Dice have no say."""
+    final_model: Literal["last", "best"] = "last"
+    """Which round's weights are tested: the last one's, or those of the highest mean validation
+    Dice over sites and regions."""
     proximal_mu: Annotated[float, Gt(0)] | None = None
     """FedProx: weight of the proximal term (Li et al. 2020); required if it is a method."""
     server_optimizer: ServerOptimizer | None = None

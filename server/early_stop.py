@@ -5,12 +5,10 @@ run stops where an undisturbed one does. The Dice of a round's weights comes wit
 the round after it; only rounds whose answers are complete are looked at.
 """
 
-from collections import defaultdict
 from pathlib import Path
-from statistics import fmean
 
 from common.config import EarlyStop
-from server.events import SiteValidated, read_events
+from server.validation_curve import validation_curve
 
 
 def stops(wanted: EarlyStop | None, events: Path, method: str, next_round: int) -> str | None:
@@ -18,20 +16,16 @@ def stops(wanted: EarlyStop | None, events: Path, method: str, next_round: int) 
 
     Args:
         wanted: the run's configuration; None never stops.
-        events: the run's log; a site that answered the same round twice counts once.
+        events: the run's log.
         method: whose rounds are looked at.
         next_round: the round that would begin.
     """
     if wanted is None:
         return None
-    dice: dict[int, dict[str, float]] = defaultdict(dict)
-    for _, event in read_events(events):
-        if isinstance(event, SiteValidated) and event.method == method:
-            dice[event.round][event.site] = fmean(event.dice.values())
     curve = {
-        round_: fmean(by_site.values())
-        for round_, by_site in sorted(dice.items())
-        if 0 < round_ < next_round - 1  # the last round's Dice comes with the next one's answers
+        round_: value
+        for round_, value in validation_curve(events, method).items()
+        if round_ < next_round - 1  # the last round's Dice comes with the next one's answers
     }
     best_round, best = 0, float("-inf")
     for round_, value in curve.items():

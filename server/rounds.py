@@ -12,6 +12,7 @@ from common.messages import TrainTask, Update, ValidateTask
 from common.network import build_network, initial_weights
 from common.planning.plan import Plan, configuration_of
 from common.task import Task
+from server.best_round import best_state, keep_if_best
 from server.early_stop import stops
 from server.events import (
     EventLog,
@@ -24,7 +25,13 @@ from server.events import (
 )
 from server.planning.joining import Cohort
 from server.plateau import rate_factor
-from server.run_folder import RunFolder, latest_checkpoint, save_checkpoint
+from server.run_folder import (
+    RunFolder,
+    checkpoint_file,
+    latest_checkpoint,
+    read_state,
+    save_checkpoint,
+)
 from server.sites import Answers, Failure, Reply, Sites
 from server.strategies import SiteUpdate, State, Strategy, build_strategy
 from server.validation import check_dice, check_update, update_norm
@@ -47,7 +54,7 @@ def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
     """Train with one method from its latest checkpoint, or from the beginning.
 
     Returns:
-        The strategy and its state after the last round, which may come early.
+        The strategy, and the state whose models are to be tested.
 
     Raises:
         FederationError: when fewer sites than the quorum gave a good update in a round.
@@ -63,13 +70,32 @@ def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
         state, done = _round(run, strategy, state, round_), round_
     if not _was_validated(run, strategy.name, done):
         _validate(run, strategy, state, done)
-    return strategy, state
+    return strategy, _final(run, strategy.name, state, done)
+
+
+def _final(run: Experiment, method: str, state: State, last: int) -> State:
+    """Return the state whose models are tested: after the last round, or after the best one."""
+    if run.config.federation.final_model == "last":
+        return state
+    keep_if_best(run.folder, method, last, state)
+    found = best_state(run.folder, method)
+    if found is None:
+        text = f"{method}: no site validates; the last round's weights are tested"
+        run.log.append(Note(text=text))
+        return state
+    round_, dice, best = found
+    text = f"{method}: tested after round {round_} of {last}, mean validation Dice {dice:.4f}"
+    run.log.append(Note(text=text))
+    return best
 
 
 def _start(run: Experiment, strategy: Strategy) -> tuple[int, State]:
     kept = latest_checkpoint(run.folder.checkpoints(strategy.name))
     if kept is not None:
         _log_finished(run, strategy.name, kept[0])
+        before = checkpoint_file(run.folder.checkpoints(strategy.name), kept[0] - 1)
+        if before.exists():  # a crash may have come between checkpoint and choice
+            _keep_if_best(run, strategy.name, kept[0] - 1, read_state(before))
         return kept
     model = run.config.model
     network = build_network(run.task, configuration_of(run.plan, model.configuration), model)
@@ -96,14 +122,22 @@ def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> St
     tasks = {site: (task, strategy.weights_for(state, site)) for site in asked}
     accepted: list[str] = []
     answers = run.sites.train(tasks, run.config.federation.round_timeout_s)
+    before = state
     state = strategy.aggregate(state, _good_updates(run, strategy, state, task, answers, accepted))
     _require_quorum(run, strategy, round_, accepted, len(asked))
     save_checkpoint(run.folder.checkpoints(strategy.name), round_, state)
+    _keep_if_best(run, strategy.name, round_ - 1, before)
     seconds = time.monotonic() - began
     run.log.append(
         RoundFinished(method=strategy.name, round=round_, n_sites=len(accepted), seconds=seconds)
     )
     return state
+
+
+def _keep_if_best(run: Experiment, method: str, round_: int, state: State) -> None:
+    """Keep the state after a round whose validation came with the next round's answers."""
+    if run.config.federation.final_model == "best":
+        keep_if_best(run.folder, method, round_, state)
 
 
 def _log_finished(run: Experiment, method: str, round_: int) -> None:

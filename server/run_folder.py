@@ -102,15 +102,42 @@ class RunFolder:
         return self.path / "pictures" / f"{method}-{site}-{kind}.png"
 
 
-def save_checkpoint(folder: Path, round_: int, state: Mapping[str, Weights]) -> None:
-    """Write the state after a round, whole or not at all; keep the last two."""
+def write_state(path: Path, state: Mapping[str, Weights]) -> None:
+    """Write named groups of tensors, whole or not at all."""
     flat = {
         f"{group}/{name}": np.asarray(tensor, order="C")  # safetensors mixes up other layouts
         for group, weights in state.items()
         for name, tensor in weights.items()
     }
-    path = folder / f"round-{round_:04d}.safetensors"
     write_atomically(path, save(flat))
+
+
+def read_state(path: Path) -> dict[str, Weights]:
+    """Read named groups of tensors.
+
+    Raises:
+        ConfigError: when the file is damaged.
+    """
+    try:
+        flat = load(path.read_bytes())
+    except SafetensorError as error:
+        raise ConfigError(f"{path}: expected a whole state: {error}") from None
+    state: dict[str, Weights] = {}
+    for key, tensor in flat.items():
+        group, name = key.split("/", 1)
+        state.setdefault(group, {})[name] = tensor
+    return state
+
+
+def checkpoint_file(folder: Path, round_: int) -> Path:
+    """Return where the state after a round lies."""
+    return folder / f"round-{round_:04d}.safetensors"
+
+
+def save_checkpoint(folder: Path, round_: int, state: Mapping[str, Weights]) -> None:
+    """Write the state after a round, whole or not at all; keep the last two."""
+    path = checkpoint_file(folder, round_)
+    write_state(path, state)
     keep_recent(path, CHECKPOINTS_KEPT)
 
 
@@ -119,14 +146,9 @@ def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Weights]] | None:
     numbered = [(round_of(path), path) for path in folder.glob("round-*.safetensors")]
     for round_, path in sorted((n, path) for n, path in numbered if n is not None)[::-1]:
         try:
-            flat = load(path.read_bytes())
-        except SafetensorError:
+            return round_, read_state(path)
+        except ConfigError:
             continue
-        state: dict[str, Weights] = {}
-        for key, tensor in flat.items():
-            group, name = key.split("/", 1)
-            state.setdefault(group, {})[name] = tensor
-        return round_, state
     return None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Error, Message
+from safetensors.numpy import load_file
 
 from client.app import app
 from client.dataset.nifti import read_labels, write_labels
@@ -176,3 +177,21 @@ def test_a_site_says_what_steps_do_to_its_validation_cases_only_if_its_policy_al
     notes = [event["text"] for event in events(folder, "Note")]
     refused = "fedavg: beta did not say which post-processing helps: policy"
     assert any(note.startswith(refused) for note in notes) != answers
+
+
+def test_the_weights_of_the_best_round_are_tested_if_asked_for(tiny_study, tmp_path: Path):
+    study = with_federation(tiny_study, rounds=3, final_model="best")
+    folder = RunFolder(tmp_path / "run")
+    start(study, grid_of(InProcessGrid, study.write_sites(tmp_path / "s").values()), folder)
+    by_round: dict[int, list[float]] = {}
+    for event in events(folder, "SiteValidated"):
+        by_round.setdefault(event["round"], []).append(np.mean([*event["dice"].values()]))
+    best = max(sorted(by_round), key=lambda round_: np.mean(by_round[round_]))
+    assert set(by_round) == {1, 2, 3}
+    notes = [event["text"] for event in events(folder, "Note")]
+    assert any(note.startswith(f"fedavg: tested after round {best} of 3") for note in notes)
+    (kept,) = folder.checkpoints("fedavg").glob("best-*.safetensors")
+    assert kept.stem == f"best-{best:04d}"
+    tested, state = load_file(folder.model("fedavg")), load_file(kept)
+    assert {f"global/{name}" for name in tested} == set(state)
+    assert all((state[f"global/{name}"] == tensor).all() for name, tensor in tested.items())

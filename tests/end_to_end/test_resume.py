@@ -28,7 +28,8 @@ N_STEPS = 8
 def test_killed_in_the_middle_of_a_round_and_resumed_gives_the_same_weights(tiny_study, tmp_path):
     config = tmp_path / "tiny.toml"
     partition = Simulation(csv=str(tiny_study.data / "partition.csv"))
-    write_toml(config, tiny_study.config_with(simulation=partition))
+    federation = replace(tiny_study.config.federation, final_model="best")
+    write_toml(config, tiny_study.config_with(simulation=partition, federation=federation))
     arguments = ["simulate", str(config), "--data", str(tiny_study.data), "--out"]
 
     undisturbed, killed = RunFolder(tmp_path / "undisturbed"), RunFolder(tmp_path / "killed")
@@ -38,6 +39,8 @@ def test_killed_in_the_middle_of_a_round_and_resumed_gives_the_same_weights(tiny
     consilium([*arguments, str(killed.path), "--resume"])
 
     assert_same_weights(undisturbed, killed)
+    tested = [run.model("fedavg").read_bytes() for run in (undisturbed, killed)]
+    assert tested[0] == tested[1]
     assert (killed.path / "report.html").exists()
 
 
