@@ -144,7 +144,12 @@ def brats(folder: Path, home: Path) -> None:
     for patient in patients:
         stripped(patient, home / "data" / patient.name)
     settings = COMMON.format(
-        rounds=1, steps=400, held_out='["held-out"]', output="regions", memory_gb=2, preset="nnunet"
+        rounds=1,
+        steps=400,
+        held_out='["held-out"]',
+        output="regions",
+        memory_gb=0.5,
+        preset="light",
     )
     (home / "two.toml").write_text(TWO_CHANNELS)
     (home / "config.toml").write_text('task = "two.toml"\n' + settings)
