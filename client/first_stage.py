@@ -34,9 +34,12 @@ def predict_first_stage(site: SiteConfig, task: FirstStageTask, weights: Weights
     if wanted is None or weights_digest(weights) != wanted.weights_sha256:
         raise MessageError("first stage: expected the weights that were agreed on")
     training, validation = split(site, agreement)
-    fine = entries(site, agreement, (*training, *validation))
+    cases = (*training, *validation)
+    fine = entries(site, agreement, cases)
     if any(entry.previous_source != wanted.weights_sha256 for entry in fine):
-        _predict(site, agreement, weights, wanted.weights_sha256)
+        first = agreement.of_first_stage()
+        coarse = entries(site, first, cases)
+        _predict(site, first, weights, coarse, fine)
     return FirstStageDone(n_cases=len(fine))
 
 
@@ -64,15 +67,19 @@ def require_first_stage(cached: Sequence[CacheEntry], agreement: Agreement) -> N
         raise DataError("first stage: expected its labels of every case; resume the run")
 
 
-def _predict(site: SiteConfig, agreement: Agreement, weights: Weights, source: str) -> None:
-    first = agreement.of_first_stage()
-    training, validation = split(site, agreement)
-    cases = (*training, *validation)
-    coarse, fine = entries(site, first, cases), entries(site, agreement, cases)
+def _predict(
+    site: SiteConfig,
+    first: Agreement,
+    weights: Weights,
+    coarse: Sequence[CacheEntry],
+    fine: Sequence[CacheEntry],
+) -> None:
+    """Put the first stage's labels beside every case of the second that lacks them."""
+    source = weights_digest(weights)
     network, device = received_network(first, weights)
     images = [lambda entry=entry: entry.image(EVERYTHING) for entry in coarse]
     note = calibrate_on(images, site.name, first, network, device)
-    site_log(site).info("first stage of the cascade: %d cases; %s", len(cases), note)
+    site_log(site).info("first stage of the cascade: %d cases; %s", len(fine), note)
     for low, full in zip(coarse, fine, strict=True):
         if full.previous_source == source:
             continue

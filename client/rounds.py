@@ -12,7 +12,7 @@ from client.batches.loader import batches, idle_cores
 from client.batches.patches import Batch, Recipe
 from client.caching.cache import CacheEntry, keep_in_memory
 from client.device import Device, choose_device
-from client.first_stage import network_input, require_first_stage
+from client.first_stage import EVERYTHING, network_input, require_first_stage
 from client.prediction.predict import decide, predict
 from client.prediction.segment import averaging_of
 from client.site import Agreement, SiteConfig, load_agreement
@@ -134,7 +134,6 @@ def _validation_dice(
         return None
     task, output = agreement.terms.task, agreement.terms.config.model.output
     scores = []
-    everything = (slice(None),) * 3
     for entry in entries(site, agreement, cases):
         found = predict(
             network,
@@ -145,7 +144,7 @@ def _validation_dice(
             mirroring=False,
             averaging=averaging_of(agreement.plan),
         )
-        scores.append(_dice(entry.labels(everything), decide(found, task, output), task))
+        scores.append(_dice(entry.labels(EVERYTHING), decide(found, task, output), task))
     return {region: float(np.mean([s[region] for s in scores])) for region in task.regions}
 
 

@@ -271,6 +271,12 @@ FEWEST: dict[MethodName, tuple[int, int]] = {  # updates per faulty site, and be
 }
 
 
+def fewest_sites(method: MethodName, n_faulty: int) -> int:
+    """Return how many updates a method's promise needs; without faulty sites there is none."""
+    per_faulty, besides = FEWEST.get(method, (0, 1))
+    return per_faulty * n_faulty + besides if n_faulty else 1
+
+
 def _lacking(federation: Federation) -> list[str]:
     """Return what the methods of a run need and do not have."""
     found = [
@@ -279,9 +285,8 @@ def _lacking(federation: Federation) -> list[str]:
         if method in NEEDED and getattr(federation, NEEDED[method]) is None
     ]
     for method in federation.methods:
-        per_faulty, besides = FEWEST.get(method, (0, 0))
         n_faulty = federation.n_faulty or 0
-        if n_faulty and federation.min_sites < (fewest := per_faulty * n_faulty + besides):
+        if federation.min_sites < (fewest := fewest_sites(method, n_faulty)):
             found.append(
                 f"federation.min_sites: expected at least {fewest}, for {method} withstands "
                 f"{n_faulty} faulty among so many, found {federation.min_sites}"

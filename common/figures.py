@@ -6,8 +6,10 @@ well (Okabe and Ito, https://jfly.uni-koeln.de/color); markers do so in a grey p
 
 import io
 import re
+from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito without black (the text's colour) and yellow (too pale on white).
@@ -47,6 +49,35 @@ STYLE: dict[Any, Any] = {  # matplotlib types every key as a literal
     "xtick.color": INK,
     "ytick.color": INK,
 }
+
+
+def box_with_points(panel: Axes, position: int, values: Sequence[float], colour: str) -> None:
+    """Draw every value as a point beside others, and a box from quartile to quartile over them.
+
+    Args:
+        panel: where.
+        position: on its x axis; also chooses the marker.
+        values: maybe none, then nothing is drawn.
+        colour: of box and points.
+    """
+    offsets = [(index * GOLDEN_FRACTION % 1 - 0.5) * 0.4 for index in range(len(values))]
+    places = [position + offset for offset in offsets]
+    marker = MARKERS[position % len(MARKERS)]
+    panel.scatter(places, values, s=9, color=colour, alpha=0.6, linewidths=0, marker=marker)
+    if not len(values):
+        return
+    line = {"color": colour, "linewidth": 1.1}
+    panel.boxplot(
+        [values],
+        positions=[position],
+        widths=0.62,
+        showfliers=False,
+        manage_ticks=False,
+        boxprops=line,
+        whiskerprops=line,
+        capprops=line,
+        medianprops={"color": colour, "linewidth": 2.4},
+    )
 
 
 def svg_of(figure: Figure, name: str) -> str:

@@ -25,7 +25,7 @@ def weights_digest(weights: Weights) -> str:
     for name in sorted(weights):
         tensor = np.asarray(weights[name], order="C")
         digest.update(f"{name} {tensor.dtype} {tensor.shape};".encode())
-        digest.update(tensor.tobytes())
+        digest.update(tensor.data)
     return digest.hexdigest()
 
 

@@ -88,7 +88,7 @@ class Task:
         if len(self.regions) > MAX_REGIONS:  # the table has 2 ** n rows
             yield f"regions: expected at most {MAX_REGIONS} with region_labels"
             return
-        expected = {"+".join(names) for names in _combinations(tuple(self.regions))}
+        expected = {"+".join(names) for names in combinations(tuple(self.regions))}
         if set(self.region_labels) != expected:
             yield f"region_labels: expected exactly the keys {sorted(expected)}"
 
@@ -131,7 +131,7 @@ def labels_of(regions: RegionMasks, task: Task) -> LabelMap:
         raise ConfigError(f"task {task.name}: expected region_labels for a region output")
     names = tuple(task.regions)
     table = np.zeros(2 ** len(names), np.uint8)
-    for members in _combinations(names):
+    for members in combinations(names):
         code = sum(1 << names.index(name) for name in members)
         table[code] = task.region_labels["+".join(members)]
     codes = np.zeros(regions.shape[1:], np.int64)
@@ -170,6 +170,7 @@ def parse_task(plain: object) -> Task:
     return decode(Task, plain, source="task")
 
 
-def _combinations(names: tuple[str, ...]) -> list[tuple[str, ...]]:
+def combinations(names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return every set of regions that a voxel may lie in, from none to all."""
     chosen = product((False, True), repeat=len(names))
     return [tuple(name for name, used in zip(names, row, strict=True) if used) for row in chosen]

@@ -3,13 +3,12 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from common.codec import decode
 from common.errors import ConfigError
-from common.task import Task, load_task
+from common.task import Task, combinations, load_task
 
 BRATS = "brats-2021"  # a folder without dataset.json is read as this
 FAULTS = (  # of any JSON
@@ -101,14 +100,13 @@ def _regions(plain: Mapping[str, Any], order: Sequence[Any]) -> dict[str, Any]:
         raise ValueError(f"regions_class_order: expected {len(regions)} labels, found {len(order)}")
     values = sorted({value for found in members.values() for value in found})
     painted = dict(zip(regions, map(_whole, order), strict=True))
-    combinations = product((False, True), repeat=len(regions))
-    present = [
-        [name for name, used in zip(regions, row, strict=True) if used] for row in combinations
-    ]
     return {
         "labels": {f"label {value}" if value else "background": value for value in values},
         "regions": regions,
-        "region_labels": {"+".join(names): painted[names[-1]] if names else 0 for names in present},
+        "region_labels": {
+            "+".join(names): painted[names[-1]] if names else 0
+            for names in combinations(tuple(regions))
+        },
     }
 
 

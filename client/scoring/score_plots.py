@@ -11,11 +11,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from client.scoring.score import RegionResult
 from common.figures import (
     COLOURS,
-    GOLDEN_FRACTION,
     HD95_TICKS_MM,
     MARKERS,
     STYLE,
     WIDTH_INCH,
+    box_with_points,
     for_page,
     svg_of,
 )
@@ -67,24 +67,8 @@ def _draw_boxes(
     panel: Axes, results: Mapping[str, Sequence[RegionResult]], metric: Literal["dice", "hd95"]
 ) -> None:
     for position, region in enumerate(results):
-        colour = COLOURS[position % 6]
         values = [getattr(result.score, metric) for result in results[region]]
-        offsets = [(index * GOLDEN_FRACTION % 1 - 0.5) * 0.4 for index in range(len(values))]
-        places = [position + offset for offset in offsets]
-        marker = MARKERS[position % 7]
-        panel.scatter(places, values, s=9, color=colour, alpha=0.6, linewidths=0, marker=marker)
-        line = {"color": colour, "linewidth": 1.1}
-        panel.boxplot(
-            [values],
-            positions=[position],
-            widths=0.62,
-            showfliers=False,
-            manage_ticks=False,
-            boxprops=line,
-            whiskerprops=line,
-            capprops=line,
-            medianprops={"color": colour, "linewidth": 2.4},
-        )
+        box_with_points(panel, position, values, COLOURS[position % 6])
     panel.set_xlim(-0.6, len(results) - 0.4)
     panel.set_xticks(range(len(results)), list(results), rotation=20 if len(results) > 4 else 0)
     for label in panel.get_xticklabels():

@@ -23,6 +23,7 @@ from common.errors import DiskError
 from common.files import write_atomically
 from common.messages import TrainTask
 from common.network import load_weights, weights_of
+from common.packing import weights_digest
 
 NETWORK, OPTIMIZER, LOSSES = "network/", "optimizer/", "losses"
 
@@ -83,11 +84,7 @@ class RoundCheckpoint:
 
 def digest_of(task: TrainTask, weights: Weights) -> str:
     """Return what tells a round from every other: the digest of all that a site received."""
-    digest = hashlib.sha256(canonical_json(task))
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(weights[name]).data)
-    return digest.hexdigest()
+    return hashlib.sha256(canonical_json(task) + weights_digest(weights).encode()).hexdigest()
 
 
 def _below(arrays: Mapping[str, np.ndarray], prefix: str) -> Weights:

@@ -16,12 +16,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from common.figures import (
     COLOURS,
-    GOLDEN_FRACTION,
     HD95_TICKS_MM,
     INK,
     MARKERS,
     STYLE,
     WIDTH_INCH,
+    box_with_points,
     svg_of,
 )
 from server.events import FloorMeasured, SiteTrained, SiteValidated
@@ -141,25 +141,8 @@ def _draw_boxes(panel: Axes, rows: pd.DataFrame, metric: Metric, methods: Sequen
     for position, (method, colour) in enumerate(
         zip(methods, islice(cycle(COLOURS), len(methods)), strict=True)
     ):
-        values = rows.loc[rows["method"] == method, metric].to_numpy(float)
-        offsets = [(index * GOLDEN_FRACTION % 1 - 0.5) * 0.4 for index in range(len(values))]
-        places = [position + offset for offset in offsets]
-        panel.scatter(
-            places, values, s=9, color=colour, alpha=0.6, linewidths=0, marker=MARKERS[position % 7]
-        )
-        if len(values):
-            line = {"color": colour, "linewidth": 1.1}
-            panel.boxplot(
-                [values],
-                positions=[position],
-                widths=0.62,
-                showfliers=False,
-                manage_ticks=False,
-                boxprops=line,
-                whiskerprops=line,
-                capprops=line,
-                medianprops={"color": colour, "linewidth": 2.4},
-            )
+        values = rows.loc[rows["method"] == method, metric].astype(float).tolist()
+        box_with_points(panel, position, values, colour)
     panel.set_xlim(-0.6, len(methods) - 0.4)
     labels = [method_label(method) for method in methods]
     panel.set_xticks(range(len(methods)), labels, rotation=20 if len(methods) > 3 else 0)

@@ -15,15 +15,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from common.config import fewest_sites
 from server.strategies.fedavg import FEDAVG, GLOBAL
 from server.strategies.gathered import as_sent, gathered, squared_distances, tensors
 from server.strategies.krum import scores
 from server.strategies.strategy import SiteUpdate, State, Strategy
-
-
-def fewest_sites(n_faulty: int) -> int:
-    """Return how many updates the guarantee needs; without faulty sites there is none to keep."""
-    return 4 * n_faulty + 3 if n_faulty else 1
 
 
 def bulyan(n_faulty: int) -> Strategy:
@@ -33,7 +29,7 @@ def bulyan(n_faulty: int) -> Strategy:
 
 def _aggregate(n_faulty: int, state: State, updates: Iterable[SiteUpdate]) -> State:
     ordered = gathered(updates)
-    if len(ordered) < fewest_sites(n_faulty):
+    if len(ordered) < fewest_sites("bulyan", n_faulty):
         return state
     chosen = [ordered[index] for index in _chosen(squared_distances(ordered), n_faulty)]
     n_kept = len(chosen) - 2 * n_faulty

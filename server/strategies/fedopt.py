@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from common.axes import Weights
 from common.config import ServerOptimizer
-from server.exact_sum import ExactSum, fold, mean
 from server.strategies.fedavg import FEDAVG, GLOBAL
 from server.strategies.strategy import SiteUpdate, State, Strategy
 
@@ -56,14 +55,12 @@ def _init(rule: Rule, optimizer: ServerOptimizer, weights: Weights, sites: Seque
 def _aggregate(
     rule: Rule, optimizer: ServerOptimizer, state: State, updates: Iterable[SiteUpdate]
 ) -> State:
-    total = ExactSum()
-    for update in updates:
-        fold(total, update.weights, update.n_cases)
-    if not total.n_cases:
+    averaged = FEDAVG.aggregate(state, updates)
+    if averaged is state:  # nobody answered
         return state
-    averaged, after = mean(total), {group: dict(tensors) for group, tensors in state.items()}
+    after = {group: dict(tensors) for group, tensors in state.items()}
     for name, tensor in state[GLOBAL].items():
-        step = averaged[name].astype(np.float64) - tensor
+        step = averaged[GLOBAL][name].astype(np.float64) - tensor
         if rule == "fedavgm":
             first = optimizer.beta1 * state[FIRST][name] + step
             moved = tensor + optimizer.learning_rate * first

@@ -16,24 +16,20 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from common.config import fewest_sites
 from server.strategies.fedavg import FEDAVG, GLOBAL
 from server.strategies.gathered import gathered, squared_distances, weighted_mean
 from server.strategies.strategy import SiteUpdate, State, Strategy
 
 
-def fewest_sites(n_faulty: int) -> int:
-    """Return how many updates the guarantee needs; without faulty sites there is none to keep."""
-    return 2 * n_faulty + 3 if n_faulty else 1
-
-
 def krum(n_faulty: int) -> Strategy:
     """Return the strategy that takes a single update."""
-    return replace(FEDAVG, name="krum", aggregate=partial(_aggregate, n_faulty, True))
+    return replace(FEDAVG, name="krum", aggregate=partial(_aggregate, n_faulty, 1))
 
 
 def multi_krum(n_faulty: int) -> Strategy:
     """Return the strategy that averages all updates but the most distant ones."""
-    return replace(FEDAVG, name="multi-krum", aggregate=partial(_aggregate, n_faulty, False))
+    return replace(FEDAVG, name="multi-krum", aggregate=partial(_aggregate, n_faulty, None))
 
 
 def scores(distances: NDArray[np.float64], n_faulty: int) -> NDArray[np.float64]:
@@ -50,14 +46,14 @@ def scores(distances: NDArray[np.float64], n_faulty: int) -> NDArray[np.float64]
 
 def _aggregate(
     n_faulty: int,
-    single: bool,
+    n_kept: int | None,
     state: State,
     updates: Iterable[SiteUpdate],
 ) -> State:
     ordered = gathered(updates)
-    if len(ordered) < fewest_sites(n_faulty):
+    if len(ordered) < fewest_sites("krum", n_faulty):
         return state
-    kept = _kept(ordered, n_faulty, 1 if single else len(ordered) - n_faulty)
+    kept = _kept(ordered, n_faulty, n_kept or len(ordered) - n_faulty)
     return {GLOBAL: weighted_mean(kept, np.full(len(kept), 1 / len(kept)))}
 
 

@@ -12,14 +12,10 @@ from functools import partial
 
 import numpy as np
 
+from common.config import fewest_sites
 from server.strategies.fedavg import FEDAVG, GLOBAL
 from server.strategies.gathered import as_sent, gathered, tensors
 from server.strategies.strategy import SiteUpdate, State, Strategy
-
-
-def fewest_sites(n_faulty: int) -> int:
-    """Return how many updates are needed: one more than are cut."""
-    return 2 * n_faulty + 1
 
 
 def trimmed_mean(n_faulty: int) -> Strategy:
@@ -29,7 +25,7 @@ def trimmed_mean(n_faulty: int) -> Strategy:
 
 def _aggregate(n_faulty: int, state: State, updates: Iterable[SiteUpdate]) -> State:
     ordered = gathered(updates)
-    if len(ordered) < fewest_sites(n_faulty):
+    if len(ordered) < fewest_sites("trimmed-mean", n_faulty):
         return state
     return {
         GLOBAL: {
