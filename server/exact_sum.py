@@ -1,27 +1,38 @@
 """A weighted mean of weights whose result does not depend on the order of the replies, bit for bit.
 
 Floating-point addition is not associative: sites that answer in another order would give another
-model. Here every product `n * w` (exact in float64) is split into two integers on fixed grids
-and integers are added, which is associative and commutative. It streams: two 64-bit integers per
-parameter, however many sites there are.
+model. Here every product `n * w` (exact in float64) is rounded once to a fixed grid and integers
+are added, which is associative and commutative. It streams: one 64-bit integer per parameter,
+however many sites there are. A tensor whose sum might not fit gets a second integer for the high
+digits; that changes no digit of the sum.
 
 Laws: fold order is irrelevant; folding parts and merging equals folding all; the mean of one
-update is that update (exactly for magnitudes from 2**-57, to 2**-81 below; -0.0 becomes 0.0).
+update is that update (exactly for magnitudes from 2**-29, to 2**-53 below; -0.0 becomes 0.0).
 """
 
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.axes import Weights
 
-COARSE_BITS = 24  # coarse grid 2**-24: holds |n * w| below 2**38
-FINE_BITS = 80  # fine grid 2**-80: exact for every float32 above 2**-56 in magnitude
+FINE_BITS = 52  # the grid 2**-52: exact for every float32 from 2**-29 in magnitude
+COARSE_BITS = 24  # the grid of the high digits, 2**-24: holds |n * w| below 2**38
 CARRY_BITS = FINE_BITS - COARSE_BITS
 HALF_CARRY = 1 << (CARRY_BITS - 1)
+ONE_INTEGER = 1 << 62  # sums of magnitudes below it fit one integer, carries included
 MAX_WEIGHT = 2.0**20  # of an accepted update; with at most 2**17 cases below the coarse limit
 MAX_CASES = 2**17
+PIECE = 2**16  # elements whose digits stay in a core's cache while they are made
+WORTH_THREADS = 2**20  # elements; numpy leaves the interpreter to others while it computes
+N_THREADS = min(4, os.cpu_count() or 1)  # memory is busy with fewer
+
+Digits = NDArray[np.int64]
 
 
 @dataclass
@@ -29,8 +40,12 @@ class ExactSum:
     """Running sum of n * w per tensor, and of n."""
 
     n_cases: int = 0
-    coarse: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    fine: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    fine: dict[str, Digits] = field(default_factory=dict)
+    """Sums in units of 2**-52, or their low digits beside `coarse`."""
+    coarse: dict[str, Digits] = field(default_factory=dict)
+    """High digits in units of 2**-24, of tensors that need them."""
+    bound: dict[str, int] = field(default_factory=dict)
+    """No element's sum of magnitudes exceeds this many units of 2**-52."""
 
 
 def fold(total: ExactSum, weights: Weights, n_cases: int) -> None:
@@ -39,15 +54,19 @@ def fold(total: ExactSum, weights: Weights, n_cases: int) -> None:
     Raises:
         ValueError: when the tensors are not those of earlier folds, or a bound is exceeded.
     """
-    if total.coarse and set(weights) != set(total.coarse):
+    if total.fine and set(weights) != set(total.fine):
         raise ValueError("fold: expected the same tensors in every update")
     if not 0 < n_cases <= MAX_CASES - total.n_cases:
         raise ValueError(f"fold: expected 1 to {MAX_CASES} cases in all, found {n_cases} more")
     for name, tensor in weights.items():
-        product = tensor.astype(np.float64) * n_cases
-        coarse = np.rint(product * 2.0**COARSE_BITS)
-        fine = np.rint((product - coarse * 2.0**-COARSE_BITS) * 2.0**FINE_BITS)
-        _add(total, name, coarse.astype(np.int64), fine.astype(np.int64))
+        _make_room(total, name, tensor, n_cases)
+    pieces = list(_pieces(weights))
+    if sum(tensor.size for tensor in weights.values()) < WORTH_THREADS:
+        _add(total, weights, n_cases, pieces)
+    else:
+        shares = [pieces[start::N_THREADS] for start in range(N_THREADS)]
+        with ThreadPoolExecutor(N_THREADS) as threads:
+            list(threads.map(partial(_add, total, weights, n_cases), shares))
     total.n_cases += n_cases
 
 
@@ -59,17 +78,71 @@ def mean(total: ExactSum) -> Weights:
     """
     if total.n_cases == 0:
         raise ValueError("mean: expected at least one update")
-    return {name: _value(total, name).astype(np.float32) for name in total.coarse}
+    return {name: _value(total, name).astype(np.float32) for name in total.fine}
 
 
 def _value(total: ExactSum, name: str) -> NDArray[np.float64]:
-    coarse = total.coarse[name] * 2.0**-COARSE_BITS
-    return np.asarray((coarse + total.fine[name] * 2.0**-FINE_BITS) / total.n_cases)
+    value = total.fine[name] * 2.0**-FINE_BITS
+    if name in total.coarse:
+        value += total.coarse[name] * 2.0**-COARSE_BITS
+    return np.asarray(value / total.n_cases)
 
 
-def _add(total: ExactSum, name: str, coarse: NDArray[np.int64], fine: NDArray[np.int64]) -> None:
+def _make_room(total: ExactSum, name: str, tensor: NDArray[np.float32], n_cases: int) -> None:
+    """See to it that adding a tensor cannot overflow.
+
+    Bounds are integers, so that whether a sum has high digits does not depend on the order either.
+    """
+    largest = max(float(tensor.max()), -float(tensor.min())) if tensor.size else 0.0
+    steps = int(np.ceil(largest * n_cases * 2.0**FINE_BITS))  # exact: 41 bits and an exponent
+    total.bound[name] = total.bound.get(name, 0) + steps
+    if name not in total.fine:
+        total.fine[name] = np.zeros(tensor.shape, np.int64)
+    if total.bound[name] >= ONE_INTEGER and name not in total.coarse:
+        fine = total.fine[name]
+        total.coarse[name] = _carry(fine)
+        fine -= total.coarse[name] << CARRY_BITS
+
+
+def _pieces(weights: Weights) -> Iterator[tuple[str, slice]]:
+    for name, tensor in weights.items():
+        for start in range(0, tensor.size, PIECE):
+            yield name, slice(start, min(start + PIECE, tensor.size))
+
+
+def _add(
+    total: ExactSum, weights: Weights, n_cases: int, pieces: Sequence[tuple[str, slice]]
+) -> None:
+    """Add pieces of an update that no other thread adds."""
+    products, digits = np.empty(PIECE), np.empty(PIECE, np.int64)
+    for name, part in pieces:
+        product = products[: part.stop - part.start]
+        np.copyto(product, weights[name].reshape(-1)[part])
+        product *= n_cases
+        fine = total.fine[name].reshape(-1)[part]
+        if name in total.coarse:
+            _add_wide(total.coarse[name].reshape(-1)[part], fine, product)
+        else:
+            fine += _rounded(product, digits)
+
+
+def _rounded(product: NDArray[np.float64], digits: Digits) -> Digits:
+    """Return products in units of the fine grid; overwrites both arguments, and allocates none."""
+    product *= 2.0**FINE_BITS
+    np.rint(product, out=product)
+    np.copyto(digits[: product.size], product, casting="unsafe")
+    return digits[: product.size]
+
+
+def _add_wide(coarse: Digits, fine: Digits, product: NDArray[np.float64]) -> None:
     """Add and carry, so that the pair of integers of a sum is unique and never overflows."""
-    fine = fine + total.fine.get(name, np.int64(0))
-    carry = (fine + HALF_CARRY) >> CARRY_BITS  # to the nearest: a small sum keeps few digits
-    total.fine[name] = fine - (carry << CARRY_BITS)
-    total.coarse[name] = total.coarse.get(name, np.int64(0)) + coarse + carry
+    high = np.rint(product * 2.0**COARSE_BITS)
+    fine += np.rint((product - high * 2.0**-COARSE_BITS) * 2.0**FINE_BITS).astype(np.int64)
+    carry = _carry(fine)
+    fine -= carry << CARRY_BITS
+    coarse += high.astype(np.int64) + carry
+
+
+def _carry(fine: Digits) -> Digits:
+    """Return what goes to the high digits: to the nearest, so that a small sum keeps few digits."""
+    return np.asarray((fine + HALF_CARRY) >> CARRY_BITS)

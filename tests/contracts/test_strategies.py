@@ -29,7 +29,7 @@ INITIAL: Weights = {
     "w": np.array([[0.5, -0.25]], np.float32),
     "b": np.array(1.0, np.float32),
 }
-VALUES = st.floats(-1000, 1000, width=32).filter(lambda v: abs(v) > 2**-50)
+VALUES = st.floats(-1000, 1000, width=32).filter(lambda v: abs(v) > 2**-29)
 ANY_WEIGHTS = st.fixed_dictionaries(
     {
         "w": arrays(np.float32, (1, 2), elements=VALUES),
