@@ -18,6 +18,7 @@ from client.prediction.segment import averaging_of
 from client.site import Agreement, SiteConfig, load_agreement
 from client.statistics import load_local, save_local, statistics_file
 from client.training.local_training import LocalRound, train_locally
+from client.upload import prepare_upload
 from common.augmentation import preset_of
 from common.axes import LabelMap, Weights
 from common.evaluation.metrics import BRATS_RULES
@@ -51,15 +52,19 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
     )
     kept = agreement.local_names(network)
     save_local(statistics_file(site, task.run, task.method, task.round), network, kept)
+    trained = {name: w for name, w in weights_of(network).items() if name not in kept}
+    upload = agreement.terms.config.federation.upload
+    payload, scales = prepare_upload(site, task, weights, trained, upload)
     update = Update(
         round=task.round,
         n_cases=len(training),
         n_steps=n_steps,
         loss=loss,
         seconds=time.monotonic() - began,
+        scales=scales,
         validation=validation,
     )
-    return update, {name: w for name, w in weights_of(network).items() if name not in kept}
+    return update, payload
 
 
 def validate(site: SiteConfig, task: ValidateTask, weights: Weights) -> Validated:

@@ -23,7 +23,7 @@ from client.site import Agreement, SiteConfig
 from common.axes import Image, Weights, in_volume
 from common.batchnorm import has_batch_norm
 from common.errors import ConfigError
-from common.files import keep_recent, round_of, write_atomically
+from common.files import keep_recent, newest_up_to, write_atomically
 from common.network import load_all_weights, load_weights, weights_of
 from common.random import step_rng
 
@@ -59,15 +59,13 @@ def load_local(path: Path, network: nn.Module, names: frozenset[str]) -> bool:
     """
     if not names:
         return True
-    wanted = round_of(path) or 0
-    numbered = [(round_of(other), other) for other in path.parent.glob(f"round-*{path.suffix}")]
-    usable = sorted((n, other) for n, other in numbered if n is not None and n <= wanted)
-    if not usable:
+    newest = newest_up_to(path)
+    if newest is None:
         return False
     try:
-        kept: Weights = load_file(usable[-1][1])
+        kept: Weights = load_file(newest)
     except SafetensorError as error:
-        raise ConfigError(f"{usable[-1][1]}: expected batch-norm statistics: {error}") from None
+        raise ConfigError(f"{newest}: expected batch-norm statistics: {error}") from None
     load_weights(network, {name: kept[name] for name in names})
     return True
 

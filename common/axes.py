@@ -5,7 +5,7 @@ Every image is first brought into RAS+ orientation and stored slowest axis first
 right. Spacings and shapes follow the same order, as printed plans do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -34,8 +34,8 @@ RegionMasks: TypeAlias = NDArray[np.bool_]
 Probabilities: TypeAlias = NDArray[np.float32]
 """Probability per output channel and voxel, axes (output, z, y, x), range [0, 1]."""
 
-Weights: TypeAlias = dict[str, NDArray[Any]]
-"""Tensors of a model by parameter name."""
+Weights: TypeAlias = Mapping[str, NDArray[Any]]
+"""Tensors of a model by parameter name; they may lie in a file until they are looked at."""
 
 
 def three(values: Iterable[T]) -> tuple[T, T, T]:

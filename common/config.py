@@ -62,6 +62,8 @@ SiteName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]
 """Names become parts of file names."""
 OptimizerName = Literal["sgd", "adam", "adamw"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Upload = Literal["float32", "float16", "bfloat16", "int8"]
+"""`common.transport` says what becomes of the digits."""
 
 
 @record
@@ -113,6 +115,22 @@ class Federation:
     """Of trimmed-mean, krum, multi-krum and bulyan: how many faulty sites they withstand."""
     round_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
     """A site that has not answered by then is left out of the round."""
+    min_case_share: Annotated[float, Gt(0), Le(1)] | None = None
+    """Least share of the cases of the sites asked that good updates must stand for; without it
+    only `min_sites` decides."""
+    sites_per_round: Annotated[int, Ge(1)] | None = None
+    """How many training sites are drawn for every round; all without it."""
+    retries: Annotated[int, Ge(0), Le(10)] = 1
+    """How often a site whose process died is asked again within the round."""
+    late_rounds: Annotated[int, Ge(0), Le(10)] = 0
+    """How many rounds late an update may come and still count, in the round in which it comes;
+    until then its site is not asked again. At 0 late updates are logged and dropped."""
+    exclude_after: Annotated[int, Ge(1)] | None = None
+    """Failed rounds in a row after which a site is no longer asked; never without it."""
+    max_norm_ratio: Annotated[float, Gt(1)] | None = None
+    """An update whose norm is so many times the median of the rounds before is refused."""
+    upload: Upload = "float32"
+    """How sites send what they learned: whole weights, or the change in fewer bytes."""
     join_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
     """How long the coordinator waits for the sites to connect."""
 
@@ -121,6 +139,11 @@ class Federation:
         if (self.local_steps is None) == (self.local_epochs is None):
             found = "neither" if self.local_steps is None else "both"
             raise ValueError(f"expected exactly one of local_steps and local_epochs, found {found}")
+        if self.sites_per_round is not None and self.sites_per_round < self.min_sites:
+            raise ValueError(
+                f"sites_per_round: expected at least min_sites = {self.min_sites}, "
+                f"found {self.sites_per_round}"
+            )
         return self
 
     def steps_per_round(self, n_cases: int, batch_size: int) -> int:

@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import DiskError
@@ -36,6 +38,18 @@ def round_of(path: Path) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
+def newest_up_to(path: Path) -> Path | None:
+    """Return the file of a round or, without it, of the last round before it; None without any.
+
+    Args:
+        path: named ``round-<number>`` with any ending.
+    """
+    wanted = round_of(path) or 0
+    numbered = [(round_of(other), other) for other in path.parent.glob(f"round-*{path.suffix}")]
+    usable = sorted((n, other) for n, other in numbered if n is not None and n <= wanted)
+    return usable[-1][1] if usable else None
+
+
 def keep_recent(path: Path, n_rounds: int) -> None:
     """Delete the files of all rounds but the one of `path` and the last ones before it.
 
@@ -57,7 +71,18 @@ def keep_recent(path: Path, n_rounds: int) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to a temporary neighbour, flush it to disk and rename it to `path`.
+    """Write `content` to `path`, whole or not at all.
+
+    Raises:
+        DiskError: when the folder cannot be written or the disk is full.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary neighbour to write to; flush it to disk and rename it to `path` at the end.
 
     Raises:
         DiskError: when the folder cannot be written or the disk is full.
@@ -67,10 +92,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise DiskError(f"{path}: cannot be written: {error.strerror}") from None
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
+        yield Path(temporary)
+        with Path(temporary).open("rb") as file:  # the writer may have put another file there
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)  # mkstemp makes 0600; results are meant to be read
         Path(temporary).replace(path)

@@ -145,6 +145,8 @@ class Update:
     loss: float
     """Mean training loss over the round's steps."""
     seconds: Annotated[float, Ge(0)]
+    scales: dict[str, Annotated[float, Gt(0)]] | None = None
+    """Units of the tensors whose change was rounded (`common.transport`); None if none was."""
     validation: dict[str, float] | None = None
     """Mean Dice per region of the weights as received, on the site's validation cases."""
 

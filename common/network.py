@@ -85,7 +85,7 @@ def initial_weights(network: nn.Module, seed: int) -> Weights:
     constants. The draw uses numpy's generator, whose stream is the same on every platform.
     """
     generator = np.random.default_rng(seed)
-    state = weights_of(network)
+    state = dict(weights_of(network))
     for prefix, module in network.named_modules():
         if isinstance(module, KEPT):
             continue
@@ -111,7 +111,7 @@ def _drawn(
 
 def load_weights(network: nn.Module, weights: Weights) -> None:
     """Copy weights into a network; names that are absent keep their value."""
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(w)) for name, w in weights.items()}
+    tensors = {name: torch.from_numpy(np.array(w, order="C")) for name, w in weights.items()}
     _, unexpected = network.load_state_dict(tensors, strict=False)
     if unexpected:
         raise KeyError(f"weights for tensors that the network does not have: {unexpected}")

@@ -16,7 +16,7 @@ from common.errors import MessageError
 
 MAX_DIMENSIONS = 8  # a 3D convolution's weight has five
 MAX_SIZE = 2**31  # of one axis
-ALLOWED_TYPES = frozenset({"float32", "float16", "int64"})
+ALLOWED_TYPES = frozenset({"float32", "float16", "int64", "int8", "uint16"})
 
 
 def weights_digest(weights: Weights) -> str:
@@ -54,13 +54,19 @@ class Packed:
 def pack(weights: Weights) -> Packed:
     """Flatten weights in name order; `unpack(pack(w)) == w`."""
     index = tuple(
-        TensorEntry(name=name, dtype=weights[name].dtype.name, shape=weights[name].shape)
-        for name in sorted(weights)
+        TensorEntry(name=name, dtype=tensor.dtype.name, shape=tensor.shape)
+        for name, tensor in sorted(weights.items())
     )
-    buffers = {
-        dtype: np.concatenate([weights[e.name].reshape(-1) for e in index if e.dtype == dtype])
-        for dtype in sorted({entry.dtype for entry in index})
-    }
+    buffers: dict[str, NDArray[np.generic]] = {}
+    for dtype in sorted({entry.dtype for entry in index}):
+        entries = [entry for entry in index if entry.dtype == dtype]
+        buffer = np.empty(sum(math.prod(entry.shape) for entry in entries), dtype)
+        start = 0
+        for entry in entries:
+            stop = start + math.prod(entry.shape)
+            buffer[start:stop] = weights[entry.name].reshape(-1)
+            start = stop
+        buffers[dtype] = buffer
     return Packed(index, buffers)
 
 
@@ -73,7 +79,7 @@ def unpack(packed: Packed) -> Weights:
     if {entry.dtype for entry in packed.index} != set(packed.buffers):
         raise MessageError("weights: index and buffers name different number types")
     positions = dict.fromkeys(packed.buffers, 0)
-    weights: Weights = {}
+    weights: dict[str, NDArray[np.generic]] = {}
     for entry in packed.index:
         if entry.name in weights:
             raise MessageError(f"weights: {entry.name}: expected once, found twice")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.lib.format import read_array_header_1_0, read_magic
 from numpy.typing import NDArray
 
 from common.axes import Weights
@@ -18,7 +19,10 @@ from common.packing import Packed, TensorEntry, pack, unpack
 
 T = TypeVar("T")
 BODY, INDEX, WEIGHTS = "body", "index", "weights"
-NUMPY, NPY_MAGIC = "numpy.ndarray", b"\x93NUMPY"  # Flower's name, and numpy's, of the format
+NUMPY = "numpy.ndarray"  # Flower's name of the format
+NPY_MAGIC = b"\x93NUMPY"
+NPY_VERSION = (1, 0)  # which numpy writes for every short header
+MAX_HEADER = 2**16 + 10  # bytes, of version 1.0
 
 
 def to_content(body: object, weights: Weights | None = None) -> RecordDict:
@@ -65,10 +69,24 @@ def _buffer(array: Array) -> NDArray[Any]:
     if array.stype != NUMPY or not array.data.startswith(NPY_MAGIC):
         raise MessageError(f"weights: expected a buffer of type {NUMPY}, found {array.stype!r}")
     try:
-        buffer = np.load(io.BytesIO(array.data), allow_pickle=False)
+        return _in_place(array.data)
     except (EOFError, TypeError, ValueError, MemoryError) as error:
         raise MessageError(f"weights: damaged buffer: {type(error).__name__}") from None
-    return np.asarray(buffer)
+
+
+def _in_place(data: bytes) -> NDArray[Any]:
+    """Return the array that lies in numpy's format in `data`, read-only; `np.load` would copy it.
+
+    Raises:
+        ValueError: when it is no such array, or its size is not what its header says.
+    """
+    head = io.BytesIO(data[:MAX_HEADER])
+    if read_magic(head) != NPY_VERSION:
+        raise ValueError("expected version 1.0")
+    shape, _, dtype = read_array_header_1_0(head)
+    if dtype.hasobject:
+        raise ValueError("expected numbers")
+    return np.frombuffer(data, dtype, offset=head.tell()).reshape(shape)
 
 
 def _decode(cls: type[T], content: RecordDict, part: str) -> T:

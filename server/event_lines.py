@@ -8,9 +8,11 @@ from server.events import (
     PlanMade,
     PostprocessingChosen,
     RanksReleased,
+    ReplyIgnored,
     RoundFinished,
     RunFinished,
     RunStarted,
+    SiteExcluded,
     SiteFailed,
     SiteJoined,
     SiteTrained,
@@ -55,9 +57,8 @@ def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - as ab
         case SiteValidated():
             dice = ", ".join(f"{region} {value:.3f}" for region, value in event.dice.items())
             return f"{event.method} after round {event.round}: {event.site}: Dice {dice}"
-        case SiteFailed():
-            where = f"{event.method} round {event.round}: {event.site}"
-            return f"{where} FAILED: {event.code}: {event.reason}"
+        case SiteFailed() | ReplyIgnored() | SiteExcluded():
+            return _line_of_trouble(event)
         case RoundFinished():
             where = f"{event.method} round {event.round}/{n_rounds}"
             return f"{where}: {event.n_sites} sites, {event.seconds:.0f} s"
@@ -67,3 +68,14 @@ def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - as ab
             return f"{event.method}: {event.n_cases} cases of {event.site} scored"
         case _:
             return ""
+
+
+def _line_of_trouble(event: SiteFailed | ReplyIgnored | SiteExcluded) -> str:
+    where = f"{event.method} round {event.round}: {event.site}"
+    match event:
+        case SiteFailed():
+            return f"{where} FAILED: {event.code}: {event.reason}"
+        case ReplyIgnored():
+            return f"{where}: reply ignored: {event.reason}"
+        case SiteExcluded():
+            return f"{event.site} is no longer asked: {event.reason}"

@@ -68,6 +68,10 @@ class SiteTrained:
     """L2 norm of (returned weights - sent weights)."""
     seconds: float
     upload_bytes: int
+    download_bytes: int = 0
+    """Of the question, repetitions included."""
+    late_rounds: int = 0
+    """How many rounds before this one it was asked."""
 
 
 @record
@@ -89,6 +93,28 @@ class SiteFailed:
     round: int
     site: str
     code: str
+    reason: str
+
+
+@record
+class ReplyIgnored:
+    """A good reply that could not count, for example because it came too late."""
+
+    method: str
+    round: int
+    """That was running when it came."""
+    site: str
+    reason: str
+
+
+@record
+class SiteExcluded:
+    """A site is no longer asked, in this run."""
+
+    method: str
+    round: int
+    """Of its last failure."""
+    site: str
     reason: str
 
 
@@ -181,6 +207,8 @@ Event: TypeAlias = (
     | SiteTrained
     | SiteValidated
     | SiteFailed
+    | ReplyIgnored
+    | SiteExcluded
     | RoundFinished
     | PostprocessingChosen
     | HeldOutScored

@@ -1,12 +1,9 @@
-"""The sites over Flower's Grid: the same code for real hospitals and for the simulation.
-
-Replies are pulled one message at a time, so that the coordinator holds one site's weights at
-once, however many sites there are. (Flower's own `send_and_receive` keeps all of them.)
-"""
+"""The sites over Flower's Grid: the same code for real hospitals and for the simulation."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias, TypeVar, cast, get_args
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -37,26 +34,28 @@ from common.messages import (
 )
 from common.secure_sum import MaskKey
 from common.wire import body_of, n_bytes, to_content, weights_of
-from server.sites import Answers, Failure, Reply
+from server.mailbox import POLL_S, Clock, Mailbox, Question
+from server.sites import Answers, Failure, Late, Reply, TrainAnswers
 
 T = TypeVar("T")
-POLL_S = 0.5  # between looks for new replies
+Tasks: TypeAlias = Mapping[str, tuple[object, Weights | None]]
+"""What each site is asked, and the weights that go with it."""
 PLANNING_TIMEOUT_S = 24 * 3600.0  # preprocessing a large data set takes hours
 
 
 class FlowerSites:
     """Implements `server.sites.Sites`; remembers which node is which site."""
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+    def __init__(self, grid: Grid, clock: Clock = time) -> None:
+        self._grid, self._clock = grid, clock
+        self._mailbox: Mailbox[object] = Mailbox(grid, clock)
         self._nodes: dict[str, int] = {}
 
     def measure(self, task: MeasureTask, n_sites: int, timeout_s: float) -> Answers[Measured]:
         """Wait for the sites, ask all, and learn their names from the answers."""
         nodes = {f"node {node}": node for node in self._wait_for(n_sites, timeout_s)}
-        content = to_content(task)
-        contents = dict.fromkeys(nodes, content)
-        for answer in self._ask(Measured, "query.measure", contents, nodes, PLANNING_TIMEOUT_S):
+        tasks = dict.fromkeys(nodes, (task, None))
+        for answer in self._ask(Measured, "query.measure", tasks, PLANNING_TIMEOUT_S, nodes):
             if isinstance(answer, Failure):
                 yield answer
                 continue
@@ -68,104 +67,126 @@ class FlowerSites:
 
     def keys(self, task: KeysTask, sites: Sequence[str]) -> Answers[MaskKey]:
         """Ask sites for a fresh public key for one sum."""
-        contents = dict.fromkeys(sites, to_content(task))
-        return self._ask(MaskKey, "query.keys", contents, self._nodes, PLANNING_TIMEOUT_S)
+        tasks = dict.fromkeys(sites, (task, None))
+        return self._ask(MaskKey, "query.keys", tasks, PLANNING_TIMEOUT_S)
 
     def measure_masked(self, task: MeasureTask, sites: Sequence[str]) -> Answers[Measured]:
         """Ask sites for their masked counts."""
-        contents = dict.fromkeys(sites, to_content(task))
-        return self._ask(Measured, "query.measure", contents, self._nodes, PLANNING_TIMEOUT_S)
+        tasks = dict.fromkeys(sites, (task, None))
+        return self._ask(Measured, "query.measure", tasks, PLANNING_TIMEOUT_S)
 
     def prepare(self, task: PrepareTask, sites: Sequence[str]) -> Answers[Prepared]:
         """Ask sites to agree on the plan and to prepare their cases."""
-        contents = dict.fromkeys(sites, to_content(task))
-        return self._ask(Prepared, "query.prepare", contents, self._nodes, PLANNING_TIMEOUT_S)
+        tasks = dict.fromkeys(sites, (task, None))
+        return self._ask(Prepared, "query.prepare", tasks, PLANNING_TIMEOUT_S)
 
     def first_stage(
         self, tasks: Mapping[str, tuple[FirstStageTask, Weights]]
     ) -> Answers[FirstStageDone]:
         """Ask sites to predict their cases with a cascade's first stage."""
         action, timeout_s = "query.first_stage", PLANNING_TIMEOUT_S
-        return self._ask(FirstStageDone, action, _contents(tasks), self._nodes, timeout_s)
+        return self._ask(FirstStageDone, action, tasks, timeout_s)
 
     def train(
-        self, tasks: Mapping[str, tuple[TrainTask, Weights]], timeout_s: float
-    ) -> Answers[Update]:
-        """Ask sites to train for one round."""
-        return self._ask(Update, "train", _contents(tasks), self._nodes, timeout_s)
+        self,
+        tasks: Mapping[str, tuple[TrainTask, Weights]],
+        timeout_s: float,
+        *,
+        late_s: float = 0.0,
+        retries: int = 0,
+    ) -> TrainAnswers:
+        """Ask sites to train for one round; late answers of earlier rounds come with it."""
+        n_sent: dict[str, int] = {}
+        questions = self._questions("train", tasks, self._nodes, retries)
+        packing = _packing(tasks, n_sent)
+        for question, message in self._mailbox.ask(questions, packing, timeout_s, late_s):
+            answer = _answer(Update, question.site, message, timeout_s)
+            if question.purpose is tasks.get(question.site, (None,))[0]:
+                yield replace(answer, n_sent=n_sent[question.site])
+            elif isinstance(answer, Reply):
+                yield Late(cast("TrainTask", question.purpose), answer)
+            del answer, message  # before the next one is pulled
+
+    def training(self) -> Mapping[str, TrainTask]:
+        """Return what sites still work on after a deadline."""
+        return cast("Mapping[str, TrainTask]", self._mailbox.unanswered)
 
     def validate(
         self, tasks: Mapping[str, tuple[ValidateTask, Weights]], timeout_s: float
     ) -> Answers[Validated]:
         """Ask sites to test weights on their validation cases."""
-        return self._ask(Validated, "evaluate.validate", _contents(tasks), self._nodes, timeout_s)
+        return self._ask(Validated, "evaluate.validate", tasks, timeout_s)
 
     def postprocess(
         self, tasks: Mapping[str, tuple[PostprocessTask, Weights]], timeout_s: float
     ) -> Answers[ValidationSums]:
         """Ask sites what candidates for post-processing do to their validation cases."""
         action = "evaluate.postprocess"
-        return self._ask(ValidationSums, action, _contents(tasks), self._nodes, timeout_s)
+        return self._ask(ValidationSums, action, tasks, timeout_s)
 
     def test(
         self, tasks: Mapping[str, tuple[TestTask, Weights]], timeout_s: float
     ) -> Answers[Tested]:
         """Ask held-out sites to score a final model."""
-        return self._ask(Tested, "evaluate.test", _contents(tasks), self._nodes, timeout_s)
+        return self._ask(Tested, "evaluate.test", tasks, timeout_s)
 
     def rank(self, task: RankTask, sites: Sequence[str]) -> Answers[Ranked]:
         """Ask held-out sites to rank the models that they tested."""
-        contents = dict.fromkeys(sites, to_content(task))
-        return self._ask(Ranked, "evaluate.rank", contents, self._nodes, PLANNING_TIMEOUT_S)
+        tasks = dict.fromkeys(sites, (task, None))
+        return self._ask(Ranked, "evaluate.rank", tasks, PLANNING_TIMEOUT_S)
 
     def floor(self, task: FloorTask, sites: Sequence[str]) -> Answers[FloorMeasured]:
         """Ask held-out sites for the learning-free baseline."""
-        contents = dict.fromkeys(sites, to_content(task))
-        return self._ask(FloorMeasured, "evaluate.floor", contents, self._nodes, PLANNING_TIMEOUT_S)
+        tasks = dict.fromkeys(sites, (task, None))
+        return self._ask(FloorMeasured, "evaluate.floor", tasks, PLANNING_TIMEOUT_S)
 
     def _wait_for(self, n_sites: int, timeout_s: float) -> list[int]:
-        deadline = time.monotonic() + timeout_s
+        deadline = self._clock.monotonic() + timeout_s
         while len(nodes := sorted(self._grid.get_node_ids())) < n_sites:
-            if time.monotonic() > deadline:
+            if self._clock.monotonic() > deadline:
                 raise FederationError(
                     f"sites: expected {n_sites} within {timeout_s:.0f} s, {len(nodes)} connected"
                 )
-            time.sleep(POLL_S)
+            self._clock.sleep(POLL_S)
         return nodes
 
     def _ask(
         self,
         cls: type[T],
         action: str,
-        contents: Mapping[str, RecordDict],
-        nodes: Mapping[str, int],
+        tasks: Tasks,
         timeout_s: float,
+        nodes: Mapping[str, int] | None = None,
     ) -> Answers[T]:
         """Send one message per site, then yield each answer as it arrives."""
-        messages = [
-            Message(content, nodes[site], action, ttl=timeout_s)
-            for site, content in sorted(contents.items())
-        ]
-        ids = self._grid.push_messages(messages)
-        pending = dict(zip(ids, sorted(contents), strict=True))
-        deadline = time.monotonic() + timeout_s
-        while pending and time.monotonic() < deadline:
-            n_before = len(pending)
-            for site, message in self._pull(pending):
-                yield _answer(cls, site, message)
-            if len(pending) == n_before:
-                time.sleep(POLL_S)
-        for site in pending.values():
-            yield Failure(site, "timeout", f"no answer within {timeout_s:.0f} s")
+        questions = self._questions(action, tasks, nodes or self._nodes)
+        for question, message in self._mailbox.ask(questions, _packing(tasks, {}), timeout_s):
+            yield _answer(cls, question.site, message, timeout_s)
 
-    def _pull(self, pending: dict[str, str]) -> Iterator[tuple[str, Message]]:
-        """Yield replies that have arrived, one at a time, and strike them off `pending`."""
-        for message_id in list(pending):
-            for message in self._grid.pull_messages([message_id]):
-                yield pending.pop(message_id), message
+    def _questions(
+        self, action: str, tasks: Tasks, nodes: Mapping[str, int], attempts: int = 0
+    ) -> dict[str, Question[object]]:
+        return {
+            site: Question(site, nodes[site], action, task, attempts)
+            for site, (task, _) in tasks.items()
+        }
 
 
-def _contents(tasks: Mapping[str, tuple[object, Weights]]) -> dict[str, RecordDict]:
+def _packing(
+    tasks: Tasks, n_sent: dict[str, int]
+) -> Callable[[Iterable[str]], Mapping[str, RecordDict]]:
+    """Return what makes messages, and counts in `n_sent` the bytes that went to each site."""
+
+    def contents_of(sites: Iterable[str]) -> Mapping[str, RecordDict]:
+        contents = _contents({site: tasks[site] for site in sites})
+        for site, content in contents.items():
+            n_sent[site] = n_sent.get(site, 0) + n_bytes(content)
+        return contents
+
+    return contents_of
+
+
+def _contents(tasks: Tasks) -> dict[str, RecordDict]:
     """Pack equal weights once: all sites usually get the same object."""
     packed: dict[tuple[int, str], RecordDict] = {}
     contents = {}
@@ -177,7 +198,11 @@ def _contents(tasks: Mapping[str, tuple[object, Weights]]) -> dict[str, RecordDi
     return contents
 
 
-def _answer(cls: type[T], site: str, message: Message) -> Reply[T] | Failure:
+def _answer(
+    cls: type[T], site: str, message: Message | None, timeout_s: float
+) -> Reply[T] | Failure:
+    if message is None:
+        return Failure(site, "timeout", f"no answer within {timeout_s:.0f} s")
     if message.has_error():
         return Failure(site, _error_code(message), "the site's log says more")
     try:

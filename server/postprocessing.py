@@ -13,7 +13,7 @@ from common.evaluation.postprocess import Chain, PostProcessing, in_words, steps
 from common.evaluation.postprocess_choice import ValidationSums, choose, extended, merged, no_cases
 from common.messages import PostprocessTask
 from server.events import Note, PostprocessingChosen
-from server.rounds import Experiment
+from server.experiment import Experiment
 from server.sites import Failure, Reply
 from server.strategies import State, Strategy
 

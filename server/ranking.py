@@ -16,7 +16,7 @@ from common.ranks.rank_sums import RankSums, merge_all, no_cases, sums_of_tables
 from common.ranks.ranking import Ranking, rank_by_sums, rank_methods
 from common.ranks.stability import Resampling
 from server.events import Note, RanksReleased
-from server.rounds import Experiment
+from server.experiment import Experiment
 from server.sites import Failure, Reply
 from server.testing import TestedModel, read_tested
 from server.validation import check_ranked

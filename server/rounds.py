@@ -1,53 +1,35 @@
 """The rounds of one method: send weights, accept good updates, aggregate, checkpoint."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from common.batchnorm import local_names
-from common.config import MethodName, RunConfig
-from common.errors import FederationError, MessageError
-from common.losses import lower_bound
-from common.messages import TrainTask, Update, ValidateTask
+from common.config import MethodName
+from common.errors import MessageError
+from common.messages import TrainTask, ValidateTask
 from common.network import build_network, initial_weights
-from common.planning.plan import Plan, configuration_of
-from common.task import Task
+from common.planning.plan import configuration_of
 from server.best_round import best_state, keep_if_best
 from server.early_stop import stops
-from server.events import (
-    EventLog,
-    Note,
-    RoundFinished,
-    SiteFailed,
-    SiteTrained,
-    SiteValidated,
-    read_events,
+from server.events import Note, RoundFinished, SiteTrained, SiteValidated, read_events
+from server.experiment import Experiment
+from server.participation import (
+    exclude_failing,
+    left_in_run,
+    require_quorum,
+    sites_of_round,
 )
-from server.planning.joining import Cohort
 from server.plateau import rate_factor
 from server.run_folder import (
-    RunFolder,
+    FEWEST_KEPT,
     checkpoint_file,
     latest_checkpoint,
     read_state,
     save_checkpoint,
 )
-from server.sites import Answers, Failure, Reply, Sites
-from server.strategies import SiteUpdate, State, Strategy, build_strategy
-from server.validation import check_dice, check_update, update_norm
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """What stays the same over all rounds and methods of a run."""
-
-    config: RunConfig
-    task: Task
-    plan: Plan
-    cohort: Cohort
-    folder: RunFolder
-    sites: Sites
-    log: EventLog
+from server.sites import Failure
+from server.strategies import State, Strategy, build_strategy
+from server.updates import good_updates, report_failure, report_validation
+from server.validation import check_dice
 
 
 def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
@@ -92,7 +74,8 @@ def _final(run: Experiment, method: str, state: State, last: int) -> State:
 def _start(run: Experiment, strategy: Strategy) -> tuple[int, State]:
     kept = latest_checkpoint(run.folder.checkpoints(strategy.name))
     if kept is not None:
-        _log_finished(run, strategy.name, kept[0])
+        if kept[0] > 0:
+            _log_finished(run, strategy.name, kept[0])
         before = checkpoint_file(run.folder.checkpoints(strategy.name), kept[0] - 1)
         if before.exists():  # a crash may have come between checkpoint and choice
             _keep_if_best(run, strategy.name, kept[0] - 1, read_state(before))
@@ -102,12 +85,27 @@ def _start(run: Experiment, strategy: Strategy) -> tuple[int, State]:
     stays = local_names(network, model.batch_norm)
     weights = initial_weights(network, run.config.federation.seed)
     shared = {name: tensor for name, tensor in weights.items() if name not in stays}
-    return 0, strategy.init(shared, tuple(run.cohort.training))
+    return 0, _saved(run, strategy.name, 0, strategy.init(shared, tuple(run.cohort.training)))
+
+
+def _saved(run: Experiment, method: str, round_: int, state: State) -> State:
+    """Write the state after a round; return it as it lies on disk, so that memory is free."""
+    folder = run.folder.checkpoints(method)
+    save_checkpoint(folder, round_, state, n_kept=FEWEST_KEPT + run.config.federation.late_rounds)
+    return read_state(checkpoint_file(folder, round_))
+
+
+def _asked(run: Experiment, strategy: Strategy, round_: int) -> tuple[str, ...]:
+    """Return the sites that are asked to train in a round."""
+    federation, events = run.config.federation, run.folder.events
+    exclude_failing(federation.exclude_after, run.cohort, run.log, events)
+    busy = run.sites.training()
+    return sites_of_round(strategy, federation, run.cohort, events, busy, round_)
 
 
 def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> State:
     """Run one round and keep its result on disk before anything else happens."""
-    began = time.monotonic()
+    began, federation = time.monotonic(), run.config.federation
     task = TrainTask(
         run=run.folder.name,
         plan_hash=run.plan.hash,
@@ -118,14 +116,13 @@ def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> St
             run.config.training.schedule, run.folder.events, strategy.name, round_
         ),
     )
-    asked = strategy.participants(round_, run.config.federation.rounds, tuple(run.cohort.training))
-    tasks = {site: (task, strategy.weights_for(state, site)) for site in asked}
+    asked = _asked(run, strategy, round_)
     accepted: list[str] = []
-    answers = run.sites.train(tasks, run.config.federation.round_timeout_s)
-    before = state
-    state = strategy.aggregate(state, _good_updates(run, strategy, state, task, answers, accepted))
-    _require_quorum(run, strategy, round_, accepted, len(asked))
-    save_checkpoint(run.folder.checkpoints(strategy.name), round_, state)
+    before, updates = state, good_updates(run, strategy, state, task, asked, accepted)
+    state = strategy.aggregate(state, updates)
+    where = f"{strategy.name}, round {round_} (reasons in {run.folder.events})"
+    require_quorum(federation, run.cohort, asked, accepted, where)
+    state = _saved(run, strategy.name, round_, state)
     _keep_if_best(run, strategy.name, round_ - 1, before)
     seconds = time.monotonic() - began
     run.log.append(
@@ -166,96 +163,20 @@ def _was_validated(run: Experiment, method: str, last: int) -> bool:
     )
 
 
-def _good_updates(
-    run: Experiment,
-    strategy: Strategy,
-    state: State,
-    task: TrainTask,
-    answers: Answers[Update],
-    accepted: list[str],
-) -> Iterator[SiteUpdate]:
-    """Yield the updates that pass every check; report the others. One is in memory at a time."""
-    for answer in answers:
-        if isinstance(answer, Failure):
-            _report_failure(run, task.method, task.round, answer)
-            continue
-        sent = strategy.weights_for(state, answer.site)
-        try:
-            declared = run.cohort.most_cases(answer.site)
-            weights = check_update(answer, task, sent, declared)
-            check_dice(answer.value.validation, run.task.regions)
-        except MessageError as error:
-            failure = Failure(answer.site, "message", str(error))
-            _report_failure(run, task.method, task.round, failure)
-            continue
-        _report_update(run, task, answer, update_norm(weights, sent))
-        accepted.append(answer.site)
-        excess = answer.value.loss - lower_bound(run.config.training.loss)
-        yield SiteUpdate(answer.site, answer.value.n_cases, weights, excess)
-
-
-def _require_quorum(
-    run: Experiment, strategy: Strategy, round_: int, accepted: Sequence[str], n_asked: int
-) -> None:
-    needed = min(run.config.federation.min_sites, n_asked)
-    if len(accepted) < needed:
-        raise FederationError(
-            f"{strategy.name}, round {round_}: expected good updates of at least {needed} sites, "
-            f"found {len(accepted)}; see {run.folder.events} for the reasons"
-        )
-
-
 def _validate(run: Experiment, strategy: Strategy, state: State, last: int) -> None:
     """Measure the last round's weights, as every later round does for the one before it."""
     task = ValidateTask(
         run=run.folder.name, plan_hash=run.plan.hash, method=strategy.name, round=last
     )
-    tasks = {site: (task, strategy.weights_for(state, site)) for site in run.cohort.training}
+    asked = left_in_run(run.cohort, run.folder.events)
+    tasks = {site: (task, strategy.weights_for(state, site)) for site in asked}
     for answer in run.sites.validate(tasks, run.config.federation.round_timeout_s):
         if isinstance(answer, Failure):
-            _report_failure(run, strategy.name, last, answer)
+            report_failure(run, strategy.name, last, answer)
             continue
         try:
             check_dice(answer.value.dice, run.task.regions)
         except MessageError as error:
-            _report_failure(run, strategy.name, last, Failure(answer.site, "message", str(error)))
+            report_failure(run, strategy.name, last, Failure(answer.site, "message", str(error)))
         else:
-            _report_validation(run, strategy.name, last, answer.site, answer.value.dice)
-
-
-def _report_update(run: Experiment, task: TrainTask, reply: Reply[Update], norm: float) -> None:
-    update = reply.value
-    _report_validation(run, task.method, task.round - 1, reply.site, update.validation)
-    run.log.append(
-        SiteTrained(
-            method=task.method,
-            round=task.round,
-            site=reply.site,
-            n_cases=update.n_cases,
-            n_steps=update.n_steps,
-            loss=update.loss,
-            update_norm=norm,
-            seconds=update.seconds,
-            upload_bytes=reply.n_bytes,
-        )
-    )
-
-
-def _report_validation(
-    run: Experiment, method: str, round_: int, site: str, dice: Mapping[str, float] | None
-) -> None:
-    if dice is not None:
-        event = SiteValidated(method=method, round=round_, site=site, dice=dict(dice))
-        run.log.append(event)
-
-
-def _report_failure(run: Experiment, method: str, round_: int, failure: Failure) -> None:
-    run.log.append(
-        SiteFailed(
-            method=method,
-            round=round_,
-            site=failure.site,
-            code=failure.code,
-            reason=failure.reason,
-        )
-    )
+            report_validation(run, strategy.name, last, answer.site, answer.value.dice)

@@ -13,11 +13,12 @@ from common.config import RunConfig
 from common.errors import ConfigError
 from common.task import Task
 from server.events import EventLog, RunFinished, RunStarted
+from server.experiment import Experiment
 from server.planning.agreeing import agree
 from server.planning.joining import join
 from server.postprocessing import choose_postprocessing
 from server.ranking import rank
-from server.rounds import Experiment, train_method
+from server.rounds import train_method
 from server.run_folder import RunFolder
 from server.sites import Sites
 from server.testing import measure_floor, score_method

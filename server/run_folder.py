@@ -1,18 +1,20 @@
 """The run directory: where everything of a run lies, and the checkpoints in it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, load_file, save
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
 
 from common.axes import Weights
-from common.errors import ConfigError
-from common.files import keep_recent, round_of, write_atomically
+from common.errors import ConfigError, DiskError
+from common.files import keep_recent, replacing, round_of
 
-CHECKPOINTS_KEPT = 2
+FEWEST_KEPT = 2  # a damaged one does not end a run
 
 
 @dataclass(frozen=True)
@@ -102,31 +104,58 @@ class RunFolder:
         return self.path / "pictures" / f"{method}-{site}-{kind}.png"
 
 
+@dataclass(frozen=True)
+class StoredWeights(Mapping[str, NDArray[Any]]):
+    """A group of tensors in a file; each is read when it is looked at, and not kept."""
+
+    path: Path
+    group: str
+    names: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Read one tensor."""
+        if name not in self.names:
+            raise KeyError(name)
+        with safe_open(self.path, framework="numpy") as file:
+            return np.asarray(file.get_tensor(f"{self.group}/{name}"))
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        """Return how many tensors there are."""
+        return len(self.names)
+
+
 def write_state(path: Path, state: Mapping[str, Weights]) -> None:
     """Write named groups of tensors, whole or not at all."""
-    flat = {
-        f"{group}/{name}": np.asarray(tensor, order="C")  # safetensors mixes up other layouts
-        for group, weights in state.items()
-        for name, tensor in weights.items()
-    }
-    write_atomically(path, save(flat))
+    _write(
+        path,
+        {
+            f"{group}/{name}": tensor
+            for group, weights in state.items()
+            for name, tensor in weights.items()
+        },
+    )
 
 
 def read_state(path: Path) -> dict[str, Weights]:
-    """Read named groups of tensors.
+    """Return named groups of tensors, which stay in the file until they are looked at.
 
     Raises:
         ConfigError: when the file is damaged.
     """
     try:
-        flat = load(path.read_bytes())
-    except SafetensorError as error:
+        with safe_open(path, framework="numpy") as file:
+            keys = list(file.keys())
+    except (SafetensorError, OSError) as error:
         raise ConfigError(f"{path}: expected a whole state: {error}") from None
-    state: dict[str, Weights] = {}
-    for key, tensor in flat.items():
+    groups: dict[str, list[str]] = {}
+    for key in keys:
         group, name = key.split("/", 1)
-        state.setdefault(group, {})[name] = tensor
-    return state
+        groups.setdefault(group, []).append(name)
+    return {group: StoredWeights(path, group, tuple(names)) for group, names in groups.items()}
 
 
 def checkpoint_file(folder: Path, round_: int) -> Path:
@@ -134,11 +163,13 @@ def checkpoint_file(folder: Path, round_: int) -> Path:
     return folder / f"round-{round_:04d}.safetensors"
 
 
-def save_checkpoint(folder: Path, round_: int, state: Mapping[str, Weights]) -> None:
-    """Write the state after a round, whole or not at all; keep the last two."""
+def save_checkpoint(
+    folder: Path, round_: int, state: Mapping[str, Weights], *, n_kept: int = FEWEST_KEPT
+) -> None:
+    """Write the state after a round, whole or not at all; keep the last ones."""
     path = checkpoint_file(folder, round_)
     write_state(path, state)
-    keep_recent(path, CHECKPOINTS_KEPT)
+    keep_recent(path, n_kept)
 
 
 def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Weights]] | None:
@@ -154,8 +185,19 @@ def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Weights]] | None:
 
 def save_model(path: Path, weights: Weights) -> None:
     """Write a model's weights, whole or not at all."""
-    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in weights.items()}
-    write_atomically(path, save(contiguous))
+    _write(path, dict(weights))
+
+
+def _write(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write tensors; straight from where they lie, for `safetensors.save` makes two copies."""
+    contiguous = {  # safetensors mixes up other layouts
+        name: np.asarray(tensor, order="C") for name, tensor in tensors.items()
+    }
+    with replacing(path) as temporary:
+        try:
+            save_file(contiguous, temporary)
+        except SafetensorError as error:
+            raise DiskError(f"{path}: cannot be written: {error}") from None
 
 
 def load_model(path: Path) -> Weights:

@@ -43,6 +43,8 @@ class Reply(Generic[T]):
     value: T
     weights: Weights | None
     n_bytes: int
+    n_sent: int = 0
+    """Bytes that the question took, repetitions included."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,21 @@ class Failure:
     site: str
     code: str
     reason: str
+    n_sent: int = 0
+    """As in `Reply`."""
+
+
+@dataclass(frozen=True)
+class Late:
+    """An update that came after the deadline of its round."""
+
+    task: TrainTask
+    """What the site was asked then."""
+    reply: Reply[Update]
 
 
 Answers: TypeAlias = Iterator[Reply[T] | Failure]
+TrainAnswers: TypeAlias = Iterator[Reply[Update] | Failure | Late]
 
 
 class Sites(Protocol):
@@ -78,9 +92,27 @@ class Sites(Protocol):
         """Ask sites to predict their cases with a cascade's first stage."""
 
     def train(
-        self, tasks: Mapping[str, tuple[TrainTask, Weights]], timeout_s: float
-    ) -> Answers[Update]:
-        """Ask sites to train for one round from the weights given to each."""
+        self,
+        tasks: Mapping[str, tuple[TrainTask, Weights]],
+        timeout_s: float,
+        *,
+        late_s: float = 0.0,
+        retries: int = 0,
+    ) -> TrainAnswers:
+        """Ask sites to train for one round from the weights given to each.
+
+        Args:
+            tasks: by site.
+            timeout_s: until when answers are waited for.
+            late_s: how much longer an answer of this round is of use to a later one.
+            retries: how often a site whose process died is asked again within the time.
+
+        Yields:
+            One answer per site asked, duplicates, and what comes late from earlier rounds.
+        """
+
+    def training(self) -> Mapping[str, TrainTask]:
+        """Return what sites still work on after a deadline."""
 
     def validate(
         self, tasks: Mapping[str, tuple[ValidateTask, Weights]], timeout_s: float

@@ -17,7 +17,7 @@ from common.files import write_atomically
 from common.messages import FloorTask, Tested, TestTask
 from common.secure_sum import Key
 from server.events import FloorMeasured, HeldOutScored, Note, PictureReleased, read_events
-from server.rounds import Experiment
+from server.experiment import Experiment
 from server.run_folder import save_model
 from server.sites import Failure, Reply
 from server.strategies import State, Strategy

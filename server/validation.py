@@ -8,12 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.axes import Weights
+from common.config import Upload
 from common.errors import MessageError
 from common.evaluation.aggregates import Aggregate
 from common.messages import Picture, Ranked, Tested, TrainTask, Update
 from common.ranks.rank_sums import RankSums
+from common.transport import SENT_AS, is_rounded, restored
 from server.exact_sum import MAX_WEIGHT
 from server.sites import Reply
 
@@ -21,7 +24,9 @@ MAX_NOTE = 1000  # letters of the sentence about batch norm
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
-def check_update(reply: Reply[Update], task: TrainTask, sent: Weights, n_released: int) -> Weights:
+def check_update(
+    reply: Reply[Update], task: TrainTask, sent: Weights, n_released: int, upload: Upload
+) -> Weights:
     """Return the weights of an update that fits what was asked for.
 
     Args:
@@ -29,6 +34,7 @@ def check_update(reply: Reply[Update], task: TrainTask, sent: Weights, n_release
         task: what it was asked.
         sent: the weights that it was to train from.
         n_released: cases that the site declared before planning; it cannot gain weight later.
+        upload: how the run's configuration has sites send what they learned.
 
     Raises:
         MessageError: for another round, no cases, missing or extra tensors, another shape or
@@ -44,21 +50,34 @@ def check_update(reply: Reply[Update], task: TrainTask, sent: Weights, n_release
     if set(weights) != set(sent):
         different = sorted(set(weights) ^ set(sent))
         raise MessageError(f"weights: expected the tensors that were sent; differ in {different}")
-    for name in sent:
-        _check_tensor(name, weights[name], sent[name])
-    return weights
+    scales = update.scales or {}
+    expected = set() if upload == "float32" else {n for n in sent if is_rounded(sent[n].shape)}
+    if set(scales) != expected:
+        raise MessageError(f"scales: expected one for each of {len(expected)} rounded tensors")
+    return {
+        name: _checked(name, weights[name], sent[name], scales.get(name), upload) for name in sent
+    }
 
 
-def _check_tensor(name: str, found: np.ndarray, expected: np.ndarray) -> None:
-    if found.shape != expected.shape or found.dtype != expected.dtype:
+def _checked(
+    name: str,
+    found: NDArray[np.generic],
+    sent: NDArray[np.float32],
+    scale: float | None,
+    upload: Upload,
+) -> NDArray[np.float32]:
+    """Return one tensor's weights, whole or from its rounded change."""
+    expected = sent.dtype if scale is None else np.dtype(SENT_AS[upload])
+    if found.shape != sent.shape or found.dtype != expected:
         raise MessageError(
-            f"weights: {name}: expected {expected.dtype} {expected.shape}, "
-            f"found {found.dtype} {found.shape}"
+            f"weights: {name}: expected {expected} {sent.shape}, found {found.dtype} {found.shape}"
         )
-    if not np.isfinite(found).all():
+    weights = np.asarray(found) if scale is None else restored(sent, found, scale, upload)
+    if not np.isfinite(weights).all():
         raise MessageError(f"weights: {name}: expected finite values")
-    if found.size and float(np.abs(found).max()) > MAX_WEIGHT:
+    if weights.size and max(float(weights.max()), -float(weights.min())) > MAX_WEIGHT:
         raise MessageError(f"weights: {name}: expected magnitudes up to {MAX_WEIGHT:.0f}")
+    return weights
 
 
 def check_dice(dice: Mapping[str, float] | None, regions: Collection[str]) -> None:
@@ -166,7 +185,9 @@ def png_of(picture: Picture) -> bytes:
 
 def update_norm(weights: Weights, sent: Weights) -> float:
     """Return the L2 norm of the difference between returned and sent weights."""
-    squares = (
-        np.square(weights[name].astype(np.float64) - sent[name]).sum() for name in sorted(sent)
-    )
-    return float(np.sqrt(sum(squares)))
+    total = 0.0
+    for name in sorted(sent):
+        change = weights[name].astype(np.float64).reshape(-1)
+        change -= sent[name].reshape(-1)
+        total += float(change @ change)
+    return float(np.sqrt(total))

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save
 from client.site import SiteConfig
 from common.axes import Weights
 from common.errors import ConfigError
-from common.files import keep_recent, round_of, write_atomically
+from common.files import keep_recent, newest_up_to, write_atomically
 
 ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
 
@@ -27,7 +27,7 @@ def optimizer_file(site: SiteConfig, run: str, method: str, round_: int) -> Path
 
 def save_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     """Keep the state after a round and drop that of rounds that cannot come back."""
-    write_atomically(path, save(arrays_of(optimizer)))
+    write_atomically(path, save(dict(arrays_of(optimizer))))
     keep_recent(path, ROUNDS_KEPT)
 
 
@@ -39,15 +39,13 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     Raises:
         ConfigError: when the file is damaged.
     """
-    wanted = round_of(path) or 0
-    numbered = [(round_of(other), other) for other in path.parent.glob(f"round-*{path.suffix}")]
-    usable = sorted((n, other) for n, other in numbered if n is not None and n <= wanted)
-    if not usable:
+    newest = newest_up_to(path)
+    if newest is None:
         return
     try:
-        put_arrays(optimizer, load_file(usable[-1][1]))
+        put_arrays(optimizer, load_file(newest))
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ConfigError(f"{usable[-1][1]}: expected an optimiser's state: {error}") from None
+        raise ConfigError(f"{newest}: expected an optimiser's state: {error}") from None
 
 
 def arrays_of(optimizer: torch.optim.Optimizer) -> Weights:

@@ -29,6 +29,7 @@ def aggregate(state: State, updates: Iterable[SiteUpdate]) -> State:
     total = ExactSum()
     for update in updates:
         fold(total, update.weights, update.n_cases)
+        del update  # before the next one arrives
     return {GLOBAL: mean(total)} if total.n_cases else state
 
 

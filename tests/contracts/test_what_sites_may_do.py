@@ -65,7 +65,7 @@ def with_federation(study, **changes: object):
 
 
 def test_a_site_that_misses_a_round_trains_again_in_the_next(tiny_study, tmp_path: Path):
-    study = with_federation(tiny_study, rounds=3, min_sites=1)
+    study = with_federation(tiny_study, rounds=3, min_sites=1, retries=0)
     grid = grid_of(Unreliable, study.write_sites(tmp_path).values())
     grid.lose(node=2, numbers={2})
     folder = RunFolder(tmp_path / "run")

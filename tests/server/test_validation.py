@@ -31,9 +31,10 @@ from common.planning.plan import Configuration, Normalization, Plan, PlannedFor
 from common.ranks.case_ranks import ranks_of
 from common.ranks.rank_sums import no_cases, sums_of
 from common.task import Task
-from server.events import EventLog, SiteFailed, SiteTrained, read_events
+from server.events import EventLog, Note, SiteFailed, SiteTrained, read_events
+from server.experiment import Experiment
 from server.planning.joining import Cohort, join
-from server.rounds import Experiment, train_method
+from server.rounds import train_method
 from server.run_folder import RunFolder, latest_checkpoint
 from server.sites import Answers, Failure, Reply
 from server.validation import check_ranked, check_tested, check_update, png_of, update_norm
@@ -61,7 +62,9 @@ def one_bad(value: float) -> np.ndarray:
 
 def test_a_good_update_gives_its_weights() -> None:
     weights = good()
-    assert check_update(reply(weights), TASK, SENT, 2**17) is weights
+    found = check_update(reply(weights), TASK, SENT, 2**17, "float32")
+    assert set(found) == {"a", "b"}
+    assert all(found[name] is weights[name] for name in found)
 
 
 @pytest.mark.parametrize(
@@ -87,64 +90,64 @@ def test_a_good_update_gives_its_weights() -> None:
 )
 def test_a_tensor_that_does_not_fit_is_named(bad: np.ndarray, message: str) -> None:
     with pytest.raises(MessageError, match=message):
-        check_update(reply(good(a=bad)), TASK, SENT, 2**17)
+        check_update(reply(good(a=bad)), TASK, SENT, 2**17, "float32")
 
 
 def test_the_largest_magnitude_that_the_sum_can_hold_is_accepted() -> None:
-    check_update(reply(good(a=one_bad(-(2.0**20)))), TASK, SENT, 2**17)
+    check_update(reply(good(a=one_bad(-(2.0**20)))), TASK, SENT, 2**17, "float32")
 
 
 def test_a_missing_tensor_is_named() -> None:
     weights = good()
     del weights["b"]
     with pytest.raises(MessageError, match=r"expected the tensors that were sent.*\['b'\]"):
-        check_update(reply(weights), TASK, SENT, 2**17)
+        check_update(reply(weights), TASK, SENT, 2**17, "float32")
 
 
 def test_an_extra_tensor_is_named() -> None:
     weights = good(running_mean=np.zeros(1, np.float32))
     with pytest.raises(MessageError, match=r"tensors that were sent.*\['running_mean'\]"):
-        check_update(reply(weights), TASK, SENT, 2**17)
+        check_update(reply(weights), TASK, SENT, 2**17, "float32")
 
 
 def test_an_update_without_weights_is_refused() -> None:
     with pytest.raises(MessageError, match="weights: expected, found none"):
-        check_update(reply(None), TASK, SENT, 2**17)
+        check_update(reply(None), TASK, SENT, 2**17, "float32")
 
 
 @pytest.mark.parametrize("n_cases", [0, 2**17 + 1])
 def test_a_number_of_cases_out_of_bounds_is_refused(n_cases: int) -> None:
     with pytest.raises(MessageError, match=f"n_cases: expected 1 to 131072, found {n_cases}"):
-        check_update(reply(good(), n_cases=n_cases), TASK, SENT, 2**17)
+        check_update(reply(good(), n_cases=n_cases), TASK, SENT, 2**17, "float32")
 
 
 @pytest.mark.parametrize("n_cases", [1, 5])
 def test_a_site_may_train_with_all_cases_that_it_declared_or_fewer(n_cases: int) -> None:
-    weights = good()
-    assert check_update(reply(weights, n_cases=n_cases), TASK, SENT, 5) is weights
+    assert set(check_update(reply(good(), n_cases=n_cases), TASK, SENT, 5, "float32")) == {"a", "b"}
 
 
 @pytest.mark.parametrize("n_cases", [6, 2**17])
 def test_a_site_that_claims_more_cases_than_it_declared_is_refused(n_cases: int) -> None:
     with pytest.raises(MessageError, match=f"n_cases: expected 1 to 5, found {n_cases}"):
-        check_update(reply(good(), n_cases=n_cases), TASK, SENT, 5)
+        check_update(reply(good(), n_cases=n_cases), TASK, SENT, 5, "float32")
 
 
 @pytest.mark.parametrize("n_cases", [0, 1])
 def test_a_site_that_declared_no_case_cannot_train(n_cases: int) -> None:
     with pytest.raises(MessageError, match=f"n_cases: expected 1 to 0, found {n_cases}"):
-        check_update(reply(good(), n_cases=n_cases), TASK, SENT, 0)
+        check_update(reply(good(), n_cases=n_cases), TASK, SENT, 0, "float32")
 
 
 @pytest.mark.parametrize("round_", [1, 3])
 def test_an_update_of_another_round_is_refused(round_: int) -> None:
     with pytest.raises(MessageError, match=f"round: expected 2, found {round_}"):
-        check_update(reply(good(), round_=round_), TASK, SENT, 2**17)
+        check_update(reply(good(), round_=round_), TASK, SENT, 2**17, "float32")
 
 
 def test_a_tensor_without_elements_is_accepted() -> None:
     nothing = {"e": np.zeros((0, 3), np.float32)}
-    assert check_update(reply(nothing), TASK, nothing, 2**17) is nothing
+    found = check_update(reply(nothing), TASK, nothing, 2**17, "float32")
+    assert {name: tensor.shape for name, tensor in found.items()} == {"e": (0, 3)}
 
 
 def test_the_norm_of_an_update_is_that_of_the_whole_difference() -> None:
@@ -361,13 +364,21 @@ class Hospitals:
         self.answers = answers
 
     def train(
-        self, tasks: Mapping[str, tuple[TrainTask, Weights]], timeout_s: float
+        self,
+        tasks: Mapping[str, tuple[TrainTask, Weights]],
+        timeout_s: float,
+        *,
+        late_s: float,
+        retries: int,
     ) -> Answers[Update]:
-        assert timeout_s == 24 * 3600
+        assert (timeout_s, late_s, retries) == (24 * 3600, 0, 1)
         for site, (move, n_cases) in self.answers.items():
             task, weights = tasks[site]
             moved = {name: tensor + np.float32(move) for name, tensor in weights.items()}
             yield reply(moved, n_cases, task.round, site)
+
+    def training(self) -> Mapping[str, TrainTask]:
+        return {}
 
     def validate(
         self, tasks: Mapping[str, tuple[messages.ValidateTask, Weights]], timeout_s: float
@@ -483,6 +494,8 @@ def experiment(
     }
     measured = {site: declared(site, n_declared) for site in answers}
     run = RunFolder(folder / "run")
+    log = EventLog(run.events)
+    log.append(Note(text="a run begins"))
     return Experiment(
         config=decode(RunConfig, plain, source="test"),
         task=TOY,
@@ -490,7 +503,7 @@ def experiment(
         cohort=Cohort(training=measured, held_out={}),
         folder=run,
         sites=Hospitals(answers),
-        log=EventLog(run.events),
+        log=log,
     )
 
 
@@ -526,7 +539,9 @@ def test_a_round_below_the_quorum_ends_the_run_and_leaves_no_checkpoint(tmp_path
     run = experiment(tmp_path, {"a": (1.0, 1), "evil": (np.nan, 1), "worse": (1.0, 0)})
     with pytest.raises(FederationError, match="good updates of at least 2 sites, found 1"):
         train_method(run, "fedavg")
-    assert latest_checkpoint(run.folder.checkpoints("fedavg")) is None
+    kept = latest_checkpoint(run.folder.checkpoints("fedavg"))
+    assert kept is not None
+    assert kept[0] == 0  # what the sites began with
 
 
 def test_a_site_that_claims_absurdly_many_cases_does_not_stop_the_run(tmp_path: Path) -> None:

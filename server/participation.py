@@ -1,0 +1,118 @@
+"""Who is asked in a round: the method's choice, less sites that were given up or are still busy.
+
+Everything follows from the configuration and the run's own events, so that a resumed run asks
+the same sites.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from common.config import Federation
+from common.errors import FederationError
+from common.messages import TrainTask
+from common.random import step_rng
+from server.events import EventLog, SiteExcluded, SiteFailed, SiteTrained, read_events
+from server.planning.joining import Cohort
+from server.strategies import Strategy
+
+
+def sites_of_round(
+    strategy: Strategy,
+    federation: Federation,
+    cohort: Cohort,
+    events: Path,
+    busy: Mapping[str, TrainTask],
+    round_: int,
+) -> tuple[str, ...]:
+    """Return the sites that are asked to train, in name order.
+
+    Args:
+        strategy: the method.
+        federation: of the run's configuration.
+        cohort: the sites of the run.
+        events: the run's log.
+        busy: what sites still work on after a deadline.
+        round_: from 1.
+    """
+    left = left_in_run(cohort, events)
+    asked = strategy.participants(round_, federation.rounds, left) if left else ()
+    wanted = federation.sites_per_round
+    if wanted is not None and wanted < len(asked):
+        rng = step_rng(federation.seed, "coordinator", round_, 0, "sites")
+        asked = [asked[index] for index in rng.permutation(len(asked))[:wanted]]
+    useful = {
+        site
+        for site, task in busy.items()
+        if task.method == strategy.name and 0 < round_ - task.round <= federation.late_rounds
+    }
+    return tuple(sorted(set(asked) - useful))
+
+
+def left_in_run(cohort: Cohort, events: Path) -> tuple[str, ...]:
+    """Return the training sites that were not excluded, in name order."""
+    excluded = {event.site for _, event in read_events(events) if isinstance(event, SiteExcluded)}
+    return tuple(site for site in cohort.training if site not in excluded)
+
+
+def exclude_failing(limit: int | None, cohort: Cohort, log: EventLog, events: Path) -> None:
+    """Give up the sites that failed in so many rounds one after the other, with the reason."""
+    if limit is None:
+        return
+    for site in left_in_run(cohort, events):
+        failed = _failed_in_a_row(site, events)
+        if len(failed) >= limit:
+            last = failed[-1]
+            reason = f"failed in {len(failed)} rounds in a row, at last: {last.code}"
+            log.append(SiteExcluded(site=site, method=last.method, round=last.round, reason=reason))
+
+
+def require_quorum(
+    federation: Federation,
+    cohort: Cohort,
+    asked: Sequence[str],
+    accepted: Sequence[str],
+    where: str,
+) -> None:
+    """Demand good updates of enough sites, and of sites with enough of the cases.
+
+    Args:
+        federation: of the run's configuration.
+        cohort: the sites of the run.
+        asked: sites that could have answered.
+        accepted: those whose updates are good.
+        where: method, round and log, for the message.
+
+    Raises:
+        FederationError: when it is not reached.
+    """
+    needed = min(federation.min_sites, len(asked))
+    if len(accepted) < max(1, needed):
+        raise FederationError(
+            f"{where}: expected good updates of at least {max(1, needed)} sites, "
+            f"found {len(accepted)}"
+        )
+    if federation.min_case_share is None:
+        return
+    n_cases = {site: cohort.most_cases(site) for site in {*asked, *accepted}}
+    share = sum(n_cases[site] for site in accepted) / sum(n_cases.values())
+    if share < federation.min_case_share:
+        raise FederationError(
+            f"{where}: expected good updates of sites with at least "
+            f"{federation.min_case_share:.0%} of the cases, found {share:.0%}"
+        )
+
+
+def _failed_in_a_row(site: str, events: Path) -> list[SiteFailed]:
+    """Return a site's failures since its last good update.
+
+    A round that was repeated counts by its last outcome.
+    """
+    outcomes: dict[tuple[str, int], SiteFailed | SiteTrained] = {}
+    for _, event in read_events(events):
+        if isinstance(event, SiteFailed | SiteTrained) and event.site == site:
+            outcomes.pop((event.method, event.round), None)
+            outcomes[event.method, event.round] = event
+    failed: list[SiteFailed] = []
+    for event in outcomes.values():
+        failed = [*failed, event] if isinstance(event, SiteFailed) else []
+    return failed
