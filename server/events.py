@@ -94,6 +94,8 @@ class SiteFailed:
     site: str
     code: str
     reason: str
+    download_bytes: int = 0
+    """Of the question, repetitions included."""
 
 
 @record

@@ -175,6 +175,7 @@ def report_failure(run: Experiment, method: str, round_: int, failure: Failure) 
             site=failure.site,
             code=failure.code,
             reason=failure.reason,
+            download_bytes=failure.n_sent,
         )
     )
 

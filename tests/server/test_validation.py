@@ -1,19 +1,16 @@
 """An update, or a test, is checked completely before any of it is used."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 
 from common import messages
 from common.axes import Weights
-from common.codec import decode
-from common.config import RunConfig
 from common.errors import FederationError, MessageError
 from common.evaluation.aggregates import Aggregate, MetricSpread
 from common.messages import (
@@ -26,19 +23,17 @@ from common.messages import (
     Update,
     Validated,
 )
-from common.planning.fingerprint import empty
-from common.planning.plan import Configuration, Normalization, Plan, PlannedFor
 from common.ranks.case_ranks import ranks_of
 from common.ranks.rank_sums import no_cases, sums_of
-from common.task import Task
-from server.events import EventLog, Note, SiteFailed, SiteTrained, read_events
+from server.events import SiteFailed, SiteTrained, read_events
 from server.experiment import Experiment
-from server.planning.joining import Cohort, join
+from server.planning.joining import join
 from server.rounds import train_method
-from server.run_folder import RunFolder, latest_checkpoint
+from server.run_folder import latest_checkpoint
 from server.sites import Answers, Failure, Reply
 from server.validation import check_ranked, check_tested, check_update, png_of, update_norm
 
+Make: TypeAlias = Callable[..., Experiment]
 TASK = TrainTask(run="r", plan_hash="0", method="fedavg", round=2, proximal_mu=0.0)
 SENT: Weights = {"a": np.zeros((2, 3), np.float32), "b": np.array([1.0], np.float32)}
 
@@ -359,9 +354,13 @@ def test_sums_under_another_sites_name_are_refused() -> None:
 class Hospitals:
     """The other side of the wire: sites that answer a training round as they are told."""
 
-    def __init__(self, answers: Mapping[str, tuple[float, int]]) -> None:
+    def __init__(
+        self,
+        answers: Mapping[str, tuple[float, int]],
+        declared: Callable[[str, int], Measured],
+    ) -> None:
         """Take for every site by how much it moves all weights, and its number of cases."""
-        self.answers = answers
+        self.answers, self.declared = answers, declared
 
     def train(
         self,
@@ -389,9 +388,9 @@ class Hospitals:
     def measure(
         self, task: messages.MeasureTask, n_sites: int, timeout_s: float
     ) -> Answers[Measured]:
-        assert (task.task, n_sites, timeout_s) == (TOY, 2, 24 * 3600)
+        assert (task.task.name, n_sites, timeout_s) == ("toy", 2, 24 * 3600)
         for site, (_, n_cases) in self.answers.items():
-            yield Reply(site, declared(site, n_cases), None, 0)
+            yield Reply(site, self.declared(site, n_cases), None, 0)
 
     def prepare(
         self, task: messages.PrepareTask, sites: Sequence[str]
@@ -409,102 +408,17 @@ class Hospitals:
         raise NotImplementedError
 
 
-TOY = Task(
-    name="toy",
-    version=1,
-    channels=("A",),
-    labels={"background": 0, "one": 1},
-    regions={"one": (1,)},
-)
-PLAN = Plan(
-    schema=1,
-    hash="0",
-    rules="paper",
-    planned_for=PlannedFor(n_training_cases=20, n_foreground_classes=3, memory_gb=8.0),
-    channels=("A",),
-    transpose=(0, 1, 2),
-    normalization=(Normalization(channel="A", scheme="z-score"),),
-    configurations={
-        "3d_fullres": Configuration(
-            spacing_mm=(1.0, 1.0, 1.0),
-            median_shape=(8.0, 8.0, 8.0),
-            patch_size=(8, 8, 8),
-            batch_size=2,
-            strides=((2, 2, 2),),
-            kernel_sizes=((3, 3, 3), (3, 3, 3)),
-            features_per_stage=(4, 4),
-            batch_dice=False,
-            deep_supervision_weights=(1.0,),
-        )
-    },
-)
+@pytest.fixture
+def experiment(toy_experiment: Make, declared: Callable[[str, int], Measured]) -> Make:
+    """Return what makes an experiment of hospitals that answer as they are told."""
 
+    def make(
+        folder: Path, answers: Mapping[str, tuple[float, int]], n_declared: int = 100
+    ) -> Experiment:
+        hospitals = Hospitals(answers, declared)
+        return toy_experiment(folder, hospitals, dict.fromkeys(answers, n_declared))
 
-def declared(site: str, n_cases: int) -> Measured:
-    """Return what a site says before planning: cases of 8 x 8 x 8 voxels of 1 mm."""
-    fingerprint = replace(
-        empty(TOY),
-        n_cases=n_cases,
-        shapes_voxels=({8: n_cases},) * 3,
-        spacings_ticks=({10_000: n_cases},) * 3,
-        extents_ticks=({80_000: n_cases},) * 3,
-    )
-    return Measured(site=site, fingerprint=fingerprint, version=version("consilium"))
-
-
-def experiment(
-    folder: Path, answers: Mapping[str, tuple[float, int]], n_declared: int = 100
-) -> Experiment:
-    plain = {
-        "task": "toy",
-        "federation": {
-            "seed": 1,
-            "methods": ["fedavg"],
-            "rounds": 1,
-            "local_steps": 1,
-            "held_out": [],
-            "min_sites": 2,
-        },
-        "model": {
-            "configuration": "3d_fullres",
-            "norm": "instance",
-            "batch_norm": "local-statistics",
-            "output": "labels",
-            "base_features": 4,
-            "deep_supervision": False,
-        },
-        "planning": {"rules": "paper", "memory_gb": 8},
-        "training": {
-            "optimizer": "sgd",
-            "learning_rate": 0.01,
-            "momentum": 0.9,
-            "weight_decay": 0,
-            "schedule": {"name": "poly", "power": 0.9},
-            "gradient_clip_norm": 12,
-            "augmentation": {"preset": "none"},
-            "validation_fraction": 0,
-        },
-        "evaluation": {
-            "hd95": "pooled",
-            "mirroring": False,
-            "calibration_patches": 1,
-            "ties": "min",
-            "pictures": False,
-        },
-    }
-    measured = {site: declared(site, n_declared) for site in answers}
-    run = RunFolder(folder / "run")
-    log = EventLog(run.events)
-    log.append(Note(text="a run begins"))
-    return Experiment(
-        config=decode(RunConfig, plain, source="test"),
-        task=TOY,
-        plan=PLAN,
-        cohort=Cohort(training=measured, held_out={}),
-        folder=run,
-        sites=Hospitals(answers),
-        log=log,
-    )
+    return make
 
 
 @pytest.mark.parametrize(
@@ -520,7 +434,11 @@ def experiment(
 )
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_nothing_of_a_refused_update_changes_the_aggregate(
-    tmp_path: Path, bad: tuple[float, int], reason: str, place: int
+    tmp_path: Path,
+    experiment: Make,
+    bad: tuple[float, int],
+    reason: str,
+    place: int,
 ) -> None:
     answers = [("a", (1.0, 1)), ("b", (3.0, 3))]
     answers.insert(place, ("evil", bad))
@@ -535,7 +453,9 @@ def test_nothing_of_a_refused_update_changes_the_aggregate(
     assert reason in failed.reason
 
 
-def test_a_round_below_the_quorum_ends_the_run_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+def test_a_round_below_the_quorum_ends_the_run_and_leaves_no_checkpoint(
+    tmp_path: Path, experiment: Make
+) -> None:
     run = experiment(tmp_path, {"a": (1.0, 1), "evil": (np.nan, 1), "worse": (1.0, 0)})
     with pytest.raises(FederationError, match="good updates of at least 2 sites, found 1"):
         train_method(run, "fedavg")
@@ -544,7 +464,9 @@ def test_a_round_below_the_quorum_ends_the_run_and_leaves_no_checkpoint(tmp_path
     assert kept[0] == 0  # what the sites began with
 
 
-def test_a_site_that_claims_absurdly_many_cases_does_not_stop_the_run(tmp_path: Path) -> None:
+def test_a_site_that_claims_absurdly_many_cases_does_not_stop_the_run(
+    tmp_path: Path, experiment: Make
+) -> None:
     answers = {"evil": (9.0, 2**17), "a": (1.0, 1), "b": (3.0, 3)}
     run = experiment(tmp_path, answers, n_declared=3)
     _, state = train_method(run, "fedavg")
@@ -552,12 +474,14 @@ def test_a_site_that_claims_absurdly_many_cases_does_not_stop_the_run(tmp_path: 
     assert state["global"]["heads.0.bias"].tolist() == [2.5, 2.5]
 
 
-def test_sites_that_declare_more_cases_than_a_mean_can_hold_do_not_join(tmp_path: Path) -> None:
+def test_sites_that_declare_more_cases_than_a_mean_can_hold_do_not_join(
+    tmp_path: Path, experiment: Make
+) -> None:
     run = experiment(tmp_path, {"a": (1.0, 2**16), "b": (1.0, 2**16)})
-    cohort = join(run.sites, run.config, TOY, run.folder, run.log)
+    cohort = join(run.sites, run.config, run.task, run.folder, run.log)
     assert list(cohort.training) == ["a", "b"]
     run = experiment(tmp_path / "larger", {"a": (1.0, 2**16), "b": (1.0, 2**16 + 1)})
     with pytest.raises(
         FederationError, match="training cases: expected at most 131072, found 131073"
     ):
-        join(run.sites, run.config, TOY, run.folder, run.log)
+        join(run.sites, run.config, run.task, run.folder, run.log)
