@@ -11,10 +11,11 @@ update is that update (exactly for magnitudes from 2**-29, to 2**-53 below; -0.0
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +30,13 @@ ONE_INTEGER = 1 << 62  # sums of magnitudes below it fit one integer, carries in
 MAX_WEIGHT = 2.0**20  # of an accepted update; with at most 2**17 cases below the coarse limit
 MAX_CASES = 2**17
 PIECE = 2**16  # elements whose digits stay in a core's cache while they are made
-WORTH_THREADS = 2**20  # elements; numpy leaves the interpreter to others while it computes
+WORTH_THREADS = 16  # pieces; numpy leaves the interpreter to others while it computes
 N_THREADS = min(4, os.cpu_count() or 1)  # memory is busy with fewer
 
-Digits = NDArray[np.int64]
+T = TypeVar("T")
+Digits: TypeAlias = NDArray[np.int64]
+Pieces: TypeAlias = Sequence[tuple[str, slice]]
+"""Names of tensors, and which of their elements."""
 
 
 @dataclass
@@ -58,15 +62,11 @@ def fold(total: ExactSum, weights: Weights, n_cases: int) -> None:
         raise ValueError("fold: expected the same tensors in every update")
     if not 0 < n_cases <= MAX_CASES - total.n_cases:
         raise ValueError(f"fold: expected 1 to {MAX_CASES} cases in all, found {n_cases} more")
+    largest = _each_share(weights, partial(_largest, weights))
     for name, tensor in weights.items():
-        _make_room(total, name, tensor, n_cases)
-    pieces = list(_pieces(weights))
-    if sum(tensor.size for tensor in weights.values()) < WORTH_THREADS:
-        _add(total, weights, n_cases, pieces)
-    else:
-        shares = [pieces[start::N_THREADS] for start in range(N_THREADS)]
-        with ThreadPoolExecutor(N_THREADS) as threads:
-            list(threads.map(partial(_add, total, weights, n_cases), shares))
+        magnitude = max(share.get(name, 0.0) for share in largest)
+        _make_room(total, name, tensor.shape, magnitude * n_cases)
+    _each_share(weights, partial(_add, total, weights, n_cases))
     total.n_cases += n_cases
 
 
@@ -88,31 +88,43 @@ def _value(total: ExactSum, name: str) -> NDArray[np.float64]:
     return np.asarray(value / total.n_cases)
 
 
-def _make_room(total: ExactSum, name: str, tensor: NDArray[np.float32], n_cases: int) -> None:
-    """See to it that adding a tensor cannot overflow.
+def _make_room(total: ExactSum, name: str, shape: tuple[int, ...], largest: float) -> None:
+    """See to it that adding a tensor with products up to `largest` cannot overflow.
 
     Bounds are integers, so that whether a sum has high digits does not depend on the order either.
     """
-    largest = max(float(tensor.max()), -float(tensor.min())) if tensor.size else 0.0
-    steps = int(np.ceil(largest * n_cases * 2.0**FINE_BITS))  # exact: 41 bits and an exponent
+    steps = int(np.ceil(largest * 2.0**FINE_BITS))  # exact: the product has 41 bits
     total.bound[name] = total.bound.get(name, 0) + steps
     if name not in total.fine:
-        total.fine[name] = np.zeros(tensor.shape, np.int64)
+        total.fine[name] = np.zeros(shape, np.int64)
     if total.bound[name] >= ONE_INTEGER and name not in total.coarse:
         fine = total.fine[name]
         total.coarse[name] = _carry(fine)
         fine -= total.coarse[name] << CARRY_BITS
 
 
-def _pieces(weights: Weights) -> Iterator[tuple[str, slice]]:
-    for name, tensor in weights.items():
-        for start in range(0, tensor.size, PIECE):
-            yield name, slice(start, min(start + PIECE, tensor.size))
+def _each_share(weights: Weights, act: Callable[[Pieces], T]) -> list[T]:
+    """Return what `act` makes of every thread's share of the pieces, in the order of the shares."""
+    pieces = [
+        (name, slice(start, min(start + PIECE, tensor.size)))
+        for name, tensor in weights.items()
+        for start in range(0, tensor.size, PIECE)
+    ]
+    n_threads = N_THREADS if len(pieces) >= WORTH_THREADS else 1
+    with ThreadPoolExecutor(n_threads) as threads:
+        return list(threads.map(act, [pieces[first::n_threads] for first in range(n_threads)]))
 
 
-def _add(
-    total: ExactSum, weights: Weights, n_cases: int, pieces: Sequence[tuple[str, slice]]
-) -> None:
+def _largest(weights: Weights, pieces: Pieces) -> dict[str, float]:
+    """Return the largest magnitude of each tensor in these pieces."""
+    found: dict[str, float] = {}
+    for name, part in pieces:
+        piece = weights[name].reshape(-1)[part]
+        found[name] = max(found.get(name, 0.0), float(piece.max()), -float(piece.min()))
+    return found
+
+
+def _add(total: ExactSum, weights: Weights, n_cases: int, pieces: Pieces) -> None:
     """Add pieces of an update that no other thread adds."""
     products, digits = np.empty(PIECE), np.empty(PIECE, np.int64)
     for name, part in pieces:

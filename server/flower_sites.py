@@ -46,10 +46,13 @@ PLANNING_TIMEOUT_S = 24 * 3600.0  # preprocessing a large data set takes hours
 class FlowerSites:
     """Implements `server.sites.Sites`; remembers which node is which site."""
 
-    def __init__(self, grid: Grid, clock: Clock = time) -> None:
+    def __init__(
+        self, grid: Grid, clock: Clock = time, nodes: Mapping[str, int] | None = None
+    ) -> None:
+        """Reach sites over a grid; `nodes` are those that `measure` need not find."""
         self._grid, self._clock = grid, clock
         self._mailbox: Mailbox[object] = Mailbox(grid, clock)
-        self._nodes: dict[str, int] = {}
+        self._nodes: dict[str, int] = dict(nodes or {})
 
     def measure(self, task: MeasureTask, n_sites: int, timeout_s: float) -> Answers[Measured]:
         """Wait for the sites, ask all, and learn their names from the answers."""
@@ -208,7 +211,10 @@ def _answer(
     try:
         content = message.content
         weights = weights_of(content) if content.array_records else None
-        return Reply(site, body_of(cls, content), weights, n_bytes(content))
+        body, size = body_of(cls, content), n_bytes(content)
+        for record in content.array_records.values():
+            record.clear()  # cycles in Flower's records would keep the buffers until some collection
+        return Reply(site, body, weights, size)
     except MessageError as error:
         return Failure(site, "message", str(error))
 

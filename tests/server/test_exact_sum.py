@@ -215,7 +215,7 @@ def test_weights_of_a_trained_network_need_one_integer() -> None:
     assert set(summed([(tensor(0.2), 500), (tensor(-1.9), 500)]).coarse) == {"w"}
 
 
-@pytest.mark.parametrize("size", [WORTH_THREADS, 3 * PIECE + 1, PIECE, 1])
+@pytest.mark.parametrize("size", [WORTH_THREADS * PIECE, 3 * PIECE + 1, PIECE, 1])
 def test_large_tensors_in_pieces_by_several_threads_have_the_same_mean(size: int) -> None:
     values = np.arange(size, dtype=np.float32) / size - np.float32(0.5)
     shown = mean_of([(values, 3), (-values, 1), (values, 2)])  # (3 - 1 + 2) / 6
