@@ -213,7 +213,7 @@ def _answer(
         weights = weights_of(content) if content.array_records else None
         body, size = body_of(cls, content), n_bytes(content)
         for record in content.array_records.values():
-            record.clear()  # cycles in Flower's records would keep the buffers until some collection
+            record.clear()  # cycles in Flower's records would keep the buffers for a while
         return Reply(site, body, weights, size)
     except MessageError as error:
         return Failure(site, "message", str(error))

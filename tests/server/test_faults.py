@@ -247,7 +247,7 @@ def test_a_reply_to_an_old_round_is_refused_and_says_which(run):
 
     def old(_: int, good: Message) -> list[Answer]:
         kept.append(deepcopy(good.content))
-        return [(5.0, Message(kept[0], metadata=good.metadata))]
+        return [(5.0, Message(deepcopy(kept[0]), metadata=good.metadata))]
 
     bias, events, _ = run(only({("c", 1): old, ("c", 2): old}))
     assert bias == 0.75 + 2.5 + 0.75
