@@ -1,51 +1,56 @@
-"""A SuperLink and two SuperNodes on loopback against the in-process carrier: equal weights."""
+"""A SuperLink and two SuperNodes on loopback against the in-process carrier: equal weights.
 
-import os
-import signal
-import socket
-import subprocess
-import sys
+Also when a site and the coordinator are killed: the weights are those that the replies imply which
+arrived in the end.
+"""
+
+import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Error, Message
 
 from client.app import app
+from common.messages import TrainTask
 from common.task import load_task
+from common.wire import body_of
 from server.events import EventLog
 from server.flower_sites import FlowerSites
 from server.run import run
 from server.run_folder import RunFolder, latest_checkpoint
 from simulation.grid import InProcessGrid
 
-PROJECT = Path(__file__).parents[2]
-BINARIES = Path(sys.executable).parent
-START_TIMEOUT_S, RUN_TIMEOUT_S = 60, 400
+
+class Losing(InProcessGrid):
+    """Loses what a node is asked to train in some rounds, as if its process had died."""
+
+    lost: frozenset[tuple[int, int]] = frozenset()
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        for message_id in message_ids:
+            asked = self._waiting[message_id]
+            training = asked.metadata.message_type == "train"
+            round_ = body_of(TrainTask, asked.content).round if training else 0
+            if (asked.metadata.dst_node_id, round_) in self.lost:
+                del self._waiting[message_id]
+                yield Message(Error(3, "node unavailable"), reply_to=asked)
+            else:
+                yield from super().pull_messages([message_id])
 
 
-@pytest.mark.timeout(RUN_TIMEOUT_S + 120)
-def test_real_flower_and_the_in_process_carrier_end_with_the_same_weights(tiny_study, tmp_path):
-    real = tmp_path / "real" / "run"
-    tiny_study.write_run(real)
-    with flower_federation(tiny_study.write_sites(tmp_path / "real"), tmp_path) as start_run:
-        start_run(real)
-
-    in_process = RunFolder(tmp_path / "in-process" / "run")
-    files = tiny_study.write_sites(tmp_path / "in-process")
-    nodes = {number: {"site": str(path)} for number, path in enumerate(files.values(), start=1)}
-    run(
-        tiny_study.config,
-        load_task(tiny_study.config.task),
-        FlowerSites(InProcessGrid(app, nodes)),
-        in_process,
-        EventLog(in_process.events),
-        device="test",
-    )
-
-    assert_equal_state(RunFolder(real), in_process, round_=2)
+def in_process(study, folder: Path, lost: frozenset[tuple[int, int]] = frozenset()) -> RunFolder:
+    """Run a study in this process; nodes are numbered by the names of the sites."""
+    done = RunFolder(folder / "run")
+    files = study.write_sites(folder)
+    grid = Losing(app, {n: {"site": str(path)} for n, path in enumerate(files.values(), start=1)})
+    grid.lost = lost
+    task = load_task(study.config.task)
+    run(study.config, task, FlowerSites(grid), done, EventLog(done.events), device="test")
+    return done
 
 
 def assert_equal_state(one: RunFolder, other: RunFolder, *, round_: int) -> None:
@@ -59,105 +64,48 @@ def assert_equal_state(one: RunFolder, other: RunFolder, *, round_: int) -> None
         np.testing.assert_array_equal(tensor, second[1]["global"][name], err_msg=name)
 
 
-@contextmanager
-def flower_federation(sites: dict[str, Path], tmp_path: Path) -> Iterator[Callable[[Path], None]]:
-    """Start SuperLink and SuperNodes; yields a function that runs the app to its end."""
-    home = tmp_path / "flower-home"
-    port = free_port()
-    home.mkdir()
-    (home / "config.toml").write_text(
-        f'[superlink]\ndefault = "here"\n\n[superlink.here]\n'
-        f'address = "127.0.0.1:{port}"\ninsecure = true\n'
-    )
-    env = {
-        **os.environ,
-        "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",  # SuperLink starts its own helpers
-        "FLWR_HOME": str(home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    }
-    with ExitStack() as stack:
-        where = ["--host", "127.0.0.1", "--port", str(port)]
-        stack.enter_context(process(["flower-superlink", "--insecure", *where], env, home / "link"))
-        wait_until(lambda: answers(port), "the SuperLink answers")
-        for name, path in sites.items():
-            command = [
-                "flower-supernode",
-                "--insecure",
-                "--superlink",
-                f"127.0.0.1:{port}",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                str(free_port()),
-                "--node-config",
-                f'site="{path}"',
-            ]
-            stack.enter_context(process(command, env, home / name))
-        yield lambda folder: run_app(folder, env, home)
+@pytest.mark.timeout(600)
+def test_real_flower_and_the_in_process_carrier_end_with_the_same_weights(
+    tiny_study, tmp_path, flower
+):
+    real = tmp_path / "real" / "run"
+    tiny_study.write_run(real)
+    for site, path in tiny_study.write_sites(tmp_path / "real").items():
+        flower.start(site, path)
+    flower.run_to_its_end(real)
+    assert_equal_state(RunFolder(real), in_process(tiny_study, tmp_path / "one"), round_=2)
 
 
-def run_app(folder: Path, env: dict[str, str], home: Path) -> None:
-    flwr = str(BINARIES / "flwr")
-    config = f'run-dir="{folder}"'
-    started = subprocess.run(
-        [flwr, "run", str(PROJECT), "here", "--run-config", config, "--format", "json"],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert started.returncode == 0, started.stdout + started.stderr
-    finished = lambda: "RunFinished" in read(folder / "events.jsonl")  # noqa: E731
-    deadline = time.monotonic() + RUN_TIMEOUT_S
-    while not finished():
-        if time.monotonic() > deadline:
-            logs = "\n".join(f"== {log}\n{read(log)[-3000:]}" for log in home.glob("*.log"))
-            pytest.fail(f"the run did not finish\n{read(folder / 'events.jsonl')}\n{logs}")
-        time.sleep(1)
+@pytest.mark.timeout(900)
+def test_a_site_and_the_coordinator_that_are_killed_cost_their_replies_and_nothing_else(
+    tiny_study, tmp_path, flower
+):
+    federation = replace(tiny_study.config.federation, rounds=5, min_sites=1, retries=0)
+    study = replace(tiny_study, config=tiny_study.config_with(federation=federation))
+    real = tmp_path / "real" / "run"
+    study.write_run(real)
+    files = study.write_sites(tmp_path / "real")
+    for site, path in files.items():
+        flower.start(site, path)
+    wait_for_nodes_s = 20  # min_sites is 1: a run that starts too early begins without beta
+    time.sleep(wait_for_nodes_s)
+    flower.start_run(real)
+
+    flower.wait_for_event(real, event="RoundFinished", round=1)
+    flower.kill("beta")  # while it trains in round 2
+    flower.wait_for_event(real, event="SiteFailed", round=2, site="beta")
+    flower.start("beta", files["beta"])
+    flower.wait_for_event(real, event="RoundFinished", round=3)
+    flower.kill_server_app()
+    flower.run_to_its_end(real)
+
+    trained = [e for e in events_of(real) if e["event"] == "SiteTrained" and e["site"] == "beta"]
+    missed = {1, 2, 3, 4, 5} - {event["round"] for event in trained}
+    assert 2 in missed
+    assert {1, 5}.isdisjoint(missed)
+    expected = in_process(study, tmp_path / "one", frozenset((2, n) for n in missed))
+    assert_equal_state(RunFolder(real), expected, round_=5)
 
 
-@contextmanager
-def process(command: list[str], env: dict[str, str], log: Path) -> Iterator[None]:
-    """Run a program in its own process group and end the whole group afterwards."""
-    with log.with_suffix(".log").open("w") as output:
-        child = subprocess.Popen(
-            [str(BINARIES / command[0]), *command[1:]],
-            env=env,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            yield
-        finally:
-            os.killpg(child.pid, signal.SIGTERM)
-            try:
-                child.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"within {START_TIMEOUT_S} s: expected that {what}")
-        time.sleep(0.2)
-
-
-def read(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+def events_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
