@@ -39,6 +39,7 @@ MethodName = Literal[
 ]
 """Each has a file of its own in `server.strategies`, with its paper."""
 Norm = Literal["instance", "batch", "group"]
+Weighting = Literal["cases", "steps", "uniform"]
 BatchNormSharing = Literal["local-statistics", "local", "shared"]
 Output = Literal["labels", "regions"]
 ArchitectureName = Literal[
@@ -105,6 +106,9 @@ class Federation:
     final_model: Literal["last", "best"] = "last"
     """Which round's weights are tested: the last one's, or those of the highest mean validation
     Dice over sites and regions."""
+    weighting: Weighting = "cases"
+    """What a site counts in a mean: its training cases (FedAvg), its optimisation steps, or 1; no
+    matter to methods that count every site once."""
     proximal_mu: Annotated[float, Gt(0)] | None = None
     """FedProx: weight of the proximal term (Li et al. 2020); required if it is a method."""
     server_optimizer: ServerOptimizer | None = None

@@ -35,6 +35,7 @@ from server.run_folder import (
 from server.sites import Answers, Failure, Reply, Sites
 from server.strategies import SiteUpdate, State, Strategy, build_strategy
 from server.validation import check_dice, check_update, update_norm
+from server.weighting import count_of
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,7 @@ def _good_updates(
             declared = run.cohort.most_cases(answer.site)
             weights = check_update(answer, task, sent, declared)
             check_dice(answer.value.validation, run.task.regions)
+            count = count_of(answer.value, run.config, run.plan)
         except MessageError as error:
             failure = Failure(answer.site, "message", str(error))
             _report_failure(run, task.method, task.round, failure)
@@ -191,7 +193,7 @@ def _good_updates(
         _report_update(run, task, answer, update_norm(weights, sent))
         accepted.append(answer.site)
         excess = answer.value.loss - lower_bound(run.config.training.loss)
-        yield SiteUpdate(answer.site, answer.value.n_cases, weights, excess)
+        yield SiteUpdate(answer.site, count, weights, excess)
 
 
 def _require_quorum(

@@ -18,6 +18,7 @@ from server.planning.first_stage import finished_stage, give_first_stage
 from server.planning.joining import Cohort
 from server.run_folder import RunFolder
 from server.sites import Sites, all_of
+from server.weighting import require_countable
 
 
 def agree(
@@ -44,6 +45,7 @@ def agree(
     plan = _planned(fingerprint, config)
     planned = configuration_of(plan, config.model.configuration)
     build_network(task, planned, config.model)  # what cannot be fails before a site prepares data
+    require_countable(config, plan, [cohort.most_cases(site) for site in cohort.training])
     if folder.plan.exists() and (old := read_json(Plan, folder.plan)).hash != plan.hash:
         raise FederationError(
             f"{folder.plan}: expected the plan of this run, {old.hash}, planned {plan.hash}"

@@ -19,7 +19,8 @@ class SiteUpdate:
     """An accepted update: everything about it was checked before it came here."""
 
     site: str
-    n_cases: int
+    count: int
+    """How often it counts in a mean (`server.weighting`); only the ratio to others matters."""
     weights: Weights
     loss: float = 0.0
     """Mean training loss of the round, above the least that it can be."""

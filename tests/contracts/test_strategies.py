@@ -21,7 +21,7 @@ SITES = ("a", "b", "c")
 METHODS = sorted(BUILDERS)
 FEDERATED = [method for method in METHODS if method != "local-only"]
 OPTIMIZERS = ["fedadagrad", "fedadam", "fedavgm", "fedyogi"]
-AVERAGING = ["cyclic", "fedavg", "fedprox", "incremental"]  # the mean by cases, and nothing else
+AVERAGING = ["cyclic", "fedavg", "fedprox", "incremental"]  # the mean by counts, and nothing else
 STREAMING = [*AVERAGING, *OPTIMIZERS]
 ROBUST = {"trimmed-mean": 3, "krum": 5, "multi-krum": 5, "bulyan": 7, "median": 3}
 """Fewest sites among which one may be faulty."""
@@ -109,12 +109,12 @@ def test_the_order_of_the_updates_is_irrelevant_bit_for_bit(
 
 @pytest.mark.parametrize("method", sorted({*METHODS} - {*OPTIMIZERS}))
 @settings(max_examples=30)
-@given(sent=ANY_WEIGHTS, n_cases=st.integers(1, 500))
+@given(sent=ANY_WEIGHTS, count=st.integers(1, 500))
 def test_a_site_that_is_alone_gets_its_own_weights_back(
-    method: str, sent: Weights, n_cases: int
+    method: str, sent: Weights, count: int
 ) -> None:
     built, state = started(method)
-    state = built.aggregate(state, [SiteUpdate("b", n_cases, sent)])
+    state = built.aggregate(state, [SiteUpdate("b", count, sent)])
     assert bits({"": built.weights_for(state, "b")}) == bits({"": sent})
 
 
@@ -217,7 +217,7 @@ def test_every_tensor_of_the_state_has_its_own_name_in_a_checkpoint(
 
 
 @pytest.mark.parametrize("method", AVERAGING)
-def test_cases_weigh_the_sites(method: str) -> None:
+def test_counts_weigh_the_sites(method: str) -> None:
     built, state = started(method)
     # n = 10, 30, 60: 0.1 * 1 + 0.3 * 2 + 0.6 * 3 = 2.5
     updates = [
@@ -278,11 +278,11 @@ def test_sites_that_change_nothing_change_nothing(
 @pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=20)
 @given(updates=ANY_UPDATES, factor=st.integers(2, 50))
-def test_only_the_ratio_of_the_cases_counts(
+def test_only_the_ratio_of_the_counts_matters(
     method: str, updates: list[SiteUpdate], factor: int
 ) -> None:
     built, state = started(method)
-    larger = [replace(update, n_cases=factor * update.n_cases) for update in updates]
+    larger = [replace(update, count=factor * update.count) for update in updates]
     one, other = (built.models(built.aggregate(state, some)) for some in (updates, larger))
     for owner, tensors in one.items():
         for name, tensor in tensors.items():

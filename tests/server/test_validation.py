@@ -522,6 +522,37 @@ def test_nothing_of_a_refused_update_changes_the_aggregate(
     assert reason in failed.reason
 
 
+@pytest.mark.parametrize(
+    ("weighting", "bias"),
+    [("cases", 2.5), ("uniform", 2.0), ("steps", 2.0)],  # every site took its one step
+)
+def test_the_configuration_says_what_a_site_counts(
+    tmp_path: Path, weighting: str, bias: float
+) -> None:
+    run = experiment(tmp_path, {"a": (1.0, 1), "b": (3.0, 3)})
+    federation = replace(run.config.federation, weighting=weighting)
+    run = replace(run, config=replace(run.config, federation=federation))
+    _, state = train_method(run, "fedavg")
+    assert state["global"]["heads.0.bias"].tolist() == [bias, bias]
+
+
+def test_a_site_that_claims_other_steps_than_its_own_is_refused(tmp_path: Path) -> None:
+    # the sites say that they took one step; an epoch of three cases in batches of two has two
+    run = experiment(tmp_path, {"a": (1.0, 1), "c": (5.0, 2), "b": (3.0, 3)})
+    federation = replace(
+        run.config.federation, weighting="steps", local_steps=None, local_epochs=1.0
+    )
+    run = replace(run, config=replace(run.config, federation=federation))
+    _, state = train_method(run, "fedavg")
+    assert state["global"]["heads.0.bias"].tolist() == [3.0, 3.0]
+    events = [event for _, event in read_events(run.folder.events)]
+    (failed,) = [e for e in events if isinstance(e, SiteFailed) and e.code == "message"]
+    assert (failed.site, failed.reason) == (
+        "b",
+        "n_steps: expected 2 of a site with 3 cases, found 1",
+    )
+
+
 def test_a_round_below_the_quorum_ends_the_run_and_leaves_no_checkpoint(tmp_path: Path) -> None:
     run = experiment(tmp_path, {"a": (1.0, 1), "evil": (np.nan, 1), "worse": (1.0, 0)})
     with pytest.raises(FederationError, match="good updates of at least 2 sites, found 1"):
