@@ -23,6 +23,7 @@ from common.axes import LabelMap, Weights
 from common.evaluation.metrics import BRATS_RULES
 from common.messages import TrainTask, Update, Validated, ValidateTask
 from common.network import load_all_weights, weights_of
+from common.partial_sharing import withhold
 from common.planning.plan import Configuration
 from common.random import step_rng
 from common.task import Task, regions_of
@@ -59,7 +60,8 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
         seconds=time.monotonic() - began,
         validation=validation,
     )
-    return update, {name: w for name, w in weights_of(network).items() if name not in kept}
+    trained = {name: w for name, w in weights_of(network).items() if name not in kept}
+    return update, withhold(trained, weights, task.withheld_fraction)
 
 
 def validate(site: SiteConfig, task: ValidateTask, weights: Weights) -> Validated:

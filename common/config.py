@@ -33,6 +33,7 @@ MethodName = Literal[
     "krum",
     "multi-krum",
     "bulyan",
+    "partial-sharing",
     "cyclic",
     "incremental",
     "local-only",
@@ -115,6 +116,8 @@ class Federation:
     """Required by the methods that have one."""
     n_faulty: Annotated[int, Ge(0)] | None = None
     """Of trimmed-mean, krum, multi-krum and bulyan: how many faulty sites they withstand."""
+    withheld_fraction: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Of partial-sharing: share of its update that a site does not send; published are 0 to 0.4."""
     round_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
     """A site that has not answered by then is left out of the round."""
     join_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
@@ -265,6 +268,7 @@ NEEDED: dict[MethodName, str] = {
     "fedprox": "proximal_mu",
     **dict.fromkeys(("fedavgm", "fedadagrad", "fedadam", "fedyogi"), "server_optimizer"),
     **dict.fromkeys(("trimmed-mean", "krum", "multi-krum", "bulyan"), "n_faulty"),
+    "partial-sharing": "withheld_fraction",
 }
 """What a method cannot do without."""
 FEWEST: dict[MethodName, tuple[int, int]] = {  # updates per faulty site, and besides

@@ -16,6 +16,7 @@ from common.task import Task
 from server.events import EventLog, Note, PlanMade
 from server.planning.first_stage import finished_stage, give_first_stage
 from server.planning.joining import Cohort
+from server.remarks import remarks
 from server.run_folder import RunFolder
 from server.sites import Sites, all_of
 from server.weighting import require_countable
@@ -69,10 +70,7 @@ def agree(
     if stage:
         give_first_stage(sites, cohort.everyone, stage, folder.name, plan)
     log.append(PlanMade(plan_hash=plan.hash, n_cases=fingerprint.n_cases, limits=plan.limits))
-    if config.model.norm != "batch":
-        text = (
-            f"batch_norm = {config.model.batch_norm!r} has no effect: norm is {config.model.norm}"
-        )
+    for text in remarks(config):
         log.append(Note(text=text))
     return plan
 

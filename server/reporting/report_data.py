@@ -57,6 +57,7 @@ METHOD_LABELS = {
     "krum": "Krum",
     "multi-krum": "Multi-Krum",
     "bulyan": "Bulyan",
+    "partial-sharing": "Partial sharing",
     "cyclic": "Cyclic",
     "incremental": "Institutional incremental",
     LOCAL_ONLY: "Local only",

@@ -13,6 +13,7 @@ from server.strategies.ida import IDA
 from server.strategies.krum import krum, multi_krum
 from server.strategies.local_only import LOCAL_ONLY
 from server.strategies.median import MEDIAN
+from server.strategies.partial_sharing import partial_sharing
 from server.strategies.strategy import SiteUpdate, State, Strategy
 from server.strategies.trimmed_mean import trimmed_mean
 
@@ -30,6 +31,7 @@ BUILDERS: dict[MethodName, Callable[[Federation], Strategy]] = {
     "krum": lambda federation: krum(federation.n_faulty or 0),
     "multi-krum": lambda federation: multi_krum(federation.n_faulty or 0),
     "bulyan": lambda federation: bulyan(federation.n_faulty or 0),
+    "partial-sharing": lambda federation: partial_sharing(federation.withheld_fraction or 0.0),
     "cyclic": lambda _: CYCLIC,
     "incremental": lambda _: INCREMENTAL,
     "local-only": lambda _: LOCAL_ONLY,

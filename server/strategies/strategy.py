@@ -33,7 +33,7 @@ def everyone(round_: int, n_rounds: int, sites: Sequence[str]) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class Strategy:
-    """A method of the literature as five functions and one number for the sites."""
+    """A method of the literature as five functions and two numbers for the sites."""
 
     name: str
     init: Callable[[Weights, Sequence[str]], State]
@@ -48,3 +48,5 @@ class Strategy:
     """(round, rounds in all, training sites) -> those that train in this round."""
     proximal_mu: float = 0.0
     """Sent to the sites; above 0 only for FedProx."""
+    withheld_fraction: float = 0.0
+    """Sent to the sites; above 0 only for partial sharing."""

@@ -107,6 +107,9 @@ def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
         ("federation__rounds", 0, "greater than or equal to 1, found 0"),
         ("federation__rounds", 3.5, "a valid integer, found 3.5"),
         ("federation__proximal_mu", 0, "greater than 0, found 0"),
+        ("federation__withheld_fraction", 1, "less than 1, found 1"),
+        ("federation__withheld_fraction", -0.1, "greater than or equal to 0, found -0.1"),
+        ("federation__weighting", "case", "'cases', 'steps' or 'uniform', found 'case'"),
         ("model__base_features", 65, "less than or equal to 64, found 65"),
         ("model__norm", "layer", "'instance', 'batch' or 'group', found 'layer'"),
         ("planning__memory_gb", float("nan"), "a finite number, found nan"),
@@ -168,7 +171,12 @@ def test_fedprox_needs_its_parameter() -> None:
 
 @pytest.mark.parametrize(
     ("method", "parameter"),
-    [("fedadam", "server_optimizer"), ("fedavgm", "server_optimizer"), ("krum", "n_faulty")],
+    [
+        ("fedadam", "server_optimizer"),
+        ("fedavgm", "server_optimizer"),
+        ("krum", "n_faulty"),
+        ("partial-sharing", "withheld_fraction"),
+    ],
 )
 def test_other_methods_need_theirs(method: str, parameter: str) -> None:
     (line,) = faults(federation__methods=[method])

@@ -21,7 +21,13 @@ SITES = ("a", "b", "c")
 METHODS = sorted(BUILDERS)
 FEDERATED = [method for method in METHODS if method != "local-only"]
 OPTIMIZERS = ["fedadagrad", "fedadam", "fedavgm", "fedyogi"]
-AVERAGING = ["cyclic", "fedavg", "fedprox", "incremental"]  # the mean by counts, and nothing else
+AVERAGING = [
+    "cyclic",
+    "fedavg",
+    "fedprox",
+    "incremental",
+    "partial-sharing",
+]  # the mean by counts, and nothing else
 STREAMING = [*AVERAGING, *OPTIMIZERS]
 ROBUST = {"trimmed-mean": 3, "krum": 5, "multi-krum": 5, "bulyan": 7, "median": 3}
 """Fewest sites among which one may be faulty."""
@@ -51,6 +57,7 @@ def federation(mu: float = 0.25, n_faulty: int = 0) -> Federation:
         min_sites=1,
         proximal_mu=mu,
         n_faulty=n_faulty,
+        withheld_fraction=0.25,
         server_optimizer=ServerOptimizer(learning_rate=0.1),
     )
 
@@ -250,6 +257,11 @@ def test_fedprox_aggregates_as_fedavg_does(updates: list[SiteUpdate]) -> None:
 def test_only_fedprox_sends_a_proximal_term() -> None:
     sent = {method: build_strategy(method, federation(mu=0.25)).proximal_mu for method in BUILDERS}
     assert sent == {**dict.fromkeys(BUILDERS, 0.0), "fedprox": 0.25}
+
+
+def test_only_partial_sharing_has_the_sites_withhold() -> None:
+    sent = {method: strategy(method).withheld_fraction for method in BUILDERS}
+    assert sent == {**dict.fromkeys(BUILDERS, 0.0), "partial-sharing": 0.25}
 
 
 def test_local_only_keeps_the_sites_apart() -> None:
