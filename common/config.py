@@ -33,6 +33,7 @@ MethodName = Literal[
     "krum",
     "multi-krum",
     "bulyan",
+    "trust",
     "partial-sharing",
     "cyclic",
     "incremental",
@@ -104,9 +105,11 @@ class Federation:
     training, so that larger sites take more steps."""
     early_stop: EarlyStop | None = None
     """None trains for all rounds; sites that release no validation Dice have no say."""
-    final_model: Literal["last", "best"] = "last"
-    """Which round's weights are tested: the last one's, or those of the highest mean validation
-    Dice over sites and regions."""
+    final_model: Literal["last", "best", "average"] = "last"
+    """Which weights are tested: the last round's, those of the round of the highest mean
+    validation Dice over sites and regions, or the exponential moving average over rounds."""
+    average_decay: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Of that average: what is left of a round's share after the next one."""
     weighting: Weighting = "cases"
     """What a site counts in a mean: its training cases (FedAvg), its optimisation steps, or 1; no
     matter to methods that count every site once."""
@@ -116,6 +119,8 @@ class Federation:
     """Required by the methods that have one."""
     n_faulty: Annotated[int, Ge(0)] | None = None
     """Of trimmed-mean, krum, multi-krum and bulyan: how many faulty sites they withstand."""
+    root_site: SiteName | None = None
+    """Of trust: the training site of the coordinator's own, whose data are known to be clean."""
     withheld_fraction: Annotated[float, Ge(0), Lt(1)] | None = None
     """Of partial-sharing: share of its update that a site does not send; published are 0 to 0.4."""
     round_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
@@ -268,6 +273,7 @@ NEEDED: dict[MethodName, str] = {
     "fedprox": "proximal_mu",
     **dict.fromkeys(("fedavgm", "fedadagrad", "fedadam", "fedyogi"), "server_optimizer"),
     **dict.fromkeys(("trimmed-mean", "krum", "multi-krum", "bulyan"), "n_faulty"),
+    "trust": "root_site",
     "partial-sharing": "withheld_fraction",
 }
 """What a method cannot do without."""
@@ -292,6 +298,13 @@ def _lacking(federation: Federation) -> list[str]:
         for method in federation.methods
         if method in NEEDED and getattr(federation, NEEDED[method]) is None
     ]
+    if (federation.final_model == "average") != (federation.average_decay is not None):
+        found.append("federation.average_decay: expected with final_model = 'average', and only so")
+    if federation.root_site in federation.held_out:
+        found.append(
+            "federation.root_site: expected a site that trains, "
+            f"found {federation.root_site!r}, which is held out"
+        )
     for method in federation.methods:
         n_faulty = federation.n_faulty or 0
         if federation.min_sites < (fewest := fewest_sites(method, n_faulty)):

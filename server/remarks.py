@@ -17,6 +17,11 @@ def remarks(config: RunConfig) -> Iterator[str]:
     if model.norm != "batch":
         yield f"batch_norm = {model.batch_norm!r} has no effect: norm is {model.norm}"
     yield from _weighting(federation)
+    if "trust" in federation.methods and federation.local_epochs is not None:
+        yield (
+            "local_epochs: a root site with few cases takes few steps, and the method trust "
+            "rescales every update to its norm"
+        )
     withheld = federation.withheld_fraction
     if "partial-sharing" in federation.methods and withheld and withheld > PUBLISHED_FRACTION:
         yield (

@@ -34,6 +34,7 @@ from server.run_folder import (
 )
 from server.sites import Answers, Failure, Reply, Sites
 from server.strategies import SiteUpdate, State, Strategy, build_strategy
+from server.strategies.moving_average import averaged
 from server.validation import check_dice, check_update, update_norm
 from server.weighting import count_of
 
@@ -58,7 +59,8 @@ def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
         The strategy, and the state whose models are to be tested.
 
     Raises:
-        FederationError: when fewer sites than the quorum gave a good update in a round.
+        FederationError: when fewer sites than the quorum, or not those that the method cannot do
+            without, gave a good update in a round.
     """
     strategy = build_strategy(method, run.config.federation)
     done, state = _start(run, strategy)
@@ -75,9 +77,17 @@ def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
 
 
 def _final(run: Experiment, method: str, state: State, last: int) -> State:
-    """Return the state whose models are tested: after the last round, or after the best one."""
-    if run.config.federation.final_model == "last":
+    """Return the state whose models are tested: of the last round, the best one, or the average."""
+    federation = run.config.federation
+    if federation.final_model == "last":
         return state
+    if federation.final_model == "average":
+        text = (
+            f"{method}: tested with the moving average of its weights over {last} rounds, "
+            f"decay {federation.average_decay:g}"
+        )
+        run.log.append(Note(text=text))
+        return averaged(state)
     keep_if_best(run.folder, method, last, state)
     found = best_state(run.folder, method)
     if found is None:
@@ -205,6 +215,11 @@ def _require_quorum(
         raise FederationError(
             f"{strategy.name}, round {round_}: expected good updates of at least {needed} sites, "
             f"found {len(accepted)}; see {run.folder.events} for the reasons"
+        )
+    if absent := sorted(set(strategy.required) - set(accepted)):
+        raise FederationError(
+            f"{strategy.name}, round {round_}: expected a good update of {', '.join(absent)}, "
+            f"found none; see {run.folder.events} for the reasons"
         )
 
 

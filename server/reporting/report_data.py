@@ -57,6 +57,7 @@ METHOD_LABELS = {
     "krum": "Krum",
     "multi-krum": "Multi-Krum",
     "bulyan": "Bulyan",
+    "trust": "Trust bootstrapping",
     "partial-sharing": "Partial sharing",
     "cyclic": "Cyclic",
     "incremental": "Institutional incremental",

@@ -48,5 +48,7 @@ class Strategy:
     """(round, rounds in all, training sites) -> those that train in this round."""
     proximal_mu: float = 0.0
     """Sent to the sites; above 0 only for FedProx."""
+    required: Sequence[str] = ()
+    """Sites without whose update a round does not count."""
     withheld_fraction: float = 0.0
     """Sent to the sites; above 0 only for partial sharing."""

@@ -58,6 +58,7 @@ def federation(mu: float = 0.25, n_faulty: int = 0) -> Federation:
         proximal_mu=mu,
         n_faulty=n_faulty,
         withheld_fraction=0.25,
+        root_site="b",
         server_optimizer=ServerOptimizer(learning_rate=0.1),
     )
 
@@ -332,6 +333,58 @@ def test_too_few_updates_for_the_promise_leave_the_state(method: str) -> None:
     state = built.init(INITIAL, SITES)
     updates = [SiteUpdate(f"s{n}", 1, weights(n)) for n in range(ROBUST[method] - 1)]
     assert bits(built.aggregate(state, updates)) == bits(state)
+
+
+def trusted(**moved: tuple[float, float]) -> list[float]:
+    """Return how a round with the root site b moves two weights, from how each site moved them."""
+    built = strategy("trust")
+    before = {"w": np.array([[8.0, -4.0]], np.float32), "b": np.array(2.0, np.float32)}
+    updates = [
+        SiteUpdate(site, 1, {**before, "w": before["w"] + np.array([move], np.float32)})
+        for site, move in moved.items()
+    ]
+    found = built.models(built.aggregate(built.init(before, SITES), updates))[""]
+    assert found["b"] == 2.0
+    return list((found["w"] - before["w"])[0].tolist())
+
+
+def test_a_reversed_update_has_no_trust() -> None:
+    assert trusted(b=(3.0, 4.0), a=(-3.0, -4.0), c=(6.0, 8.0)) == pytest.approx([3, 4])
+    assert trusted(b=(3.0, 4.0), a=(-1.0, 0.5)) == [3, 4]  # nobody is trusted: the root's own
+
+
+def test_trust_is_the_cosine_and_every_update_has_the_root_s_norm() -> None:
+    # cosines with (5, 0): 1 of (20, 0), 0.6 of (3, 4); shares 1/1.6 and 0.6/1.6
+    # (5, 0) * 0.625 + (3, 4) * 0.375 = (4.25, 1.5); the root's own update is only the reference
+    assert trusted(b=(5.0, 0.0), a=(20.0, 0.0), c=(3.0, 4.0)) == pytest.approx([4.25, 1.5])
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.0, 128.0, 2.0**14])
+def test_the_size_of_an_update_gives_no_power(factor: float) -> None:
+    found = trusted(b=(5.0, 0.0), a=(20.0, 0.0), c=(3.0 * factor, 4.0 * factor))
+    assert found == pytest.approx([4.25, 1.5])
+
+
+def test_any_number_of_sites_that_reverse_the_update_changes_nothing() -> None:
+    bad = {f"evil-{n}": (-4.0 * n, -4.0) for n in range(1, 9)}
+    assert trusted(b=(4.0, 4.0), a=(4.0, 4.0), **bad) == pytest.approx([4, 4])
+
+
+def test_sites_that_agree_with_the_root_move_as_it_does() -> None:
+    assert trusted(b=(3.0, -5.0), a=(3.0, -5.0), c=(3.0, -5.0)) == pytest.approx([3, -5])
+
+
+def test_a_site_that_moves_nothing_has_no_say_and_a_root_that_moves_nothing_stops_all() -> None:
+    assert trusted(b=(4.0, 0.0), a=(0.0, 0.0), c=(8.0, 0.0)) == pytest.approx([4, 0])
+    assert trusted(b=(0.0, 0.0), a=(1.0, 1.0), c=(8.0, 0.0)) == [0, 0]
+
+
+def test_without_the_root_a_round_moves_nothing_and_does_not_count() -> None:
+    assert trusted(a=(1.0, 1.0), c=(8.0, 0.0)) == [0, 0]
+    assert {method: strategy(method).required for method in BUILDERS} == {
+        **dict.fromkeys(BUILDERS, ()),
+        "trust": ("b",),
+    }
 
 
 # mean update d = 1, beta1 .9, beta2 .99, tau .001, eta .1; by hand from algorithm 2 of the paper

@@ -74,6 +74,12 @@ def test_a_larger_fraction_is_remarked_where_the_method_is_used() -> None:
     assert not list(remarks(config(withheld_fraction=0.9)))
 
 
+def test_the_few_steps_of_a_small_root_set_are_remarked() -> None:
+    (text,) = remarks(config(methods=("trust",), root_site="r", local_steps=None, local_epochs=1.0))
+    assert "a root site with few cases takes few steps" in text
+    assert not list(remarks(config(methods=("trust",), root_site="r")))
+
+
 def test_methods_that_count_every_site_once_do_not_heed_the_weighting() -> None:
     methods = ("fedavg", "median", "krum")
     assert list(remarks(config(methods=methods, weighting="uniform"))) == [

@@ -14,7 +14,7 @@ from common import messages
 from common.axes import Weights
 from common.codec import decode
 from common.config import RunConfig
-from common.errors import FederationError, MessageError
+from common.errors import ConfigError, FederationError, MessageError
 from common.evaluation.aggregates import Aggregate, MetricSpread
 from common.messages import (
     CaseScore,
@@ -558,6 +558,32 @@ def test_a_round_below_the_quorum_ends_the_run_and_leaves_no_checkpoint(tmp_path
     with pytest.raises(FederationError, match="good updates of at least 2 sites, found 1"):
         train_method(run, "fedavg")
     assert latest_checkpoint(run.folder.checkpoints("fedavg")) is None
+
+
+def with_root(run: Experiment, root: str) -> Experiment:
+    federation = replace(run.config.federation, methods=("trust",), root_site=root)
+    return replace(run, config=replace(run.config, federation=federation))
+
+
+def test_without_a_good_update_of_the_root_site_a_round_does_not_count(tmp_path: Path) -> None:
+    answers = {"a": (1.0, 1), "b": (3.0, 3), "root": (np.nan, 1)}
+    run = with_root(experiment(tmp_path, answers), "root")
+    with pytest.raises(FederationError, match="trust, round 1: expected a good update of root"):
+        train_method(run, "trust")
+    assert latest_checkpoint(run.folder.checkpoints("trust")) is None
+
+
+def test_the_root_site_decides_how_far_a_round_moves(tmp_path: Path) -> None:
+    answers = {"a": (-9.0, 1), "b": (4.0, 3), "root": (0.5, 1)}
+    run = with_root(experiment(tmp_path, answers), "root")
+    _, state = train_method(run, "trust")
+    assert state["global"]["heads.0.bias"].tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_a_root_site_that_is_not_there_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
+    run = with_root(experiment(tmp_path, {"a": (1.0, 9), "b": (1.0, 9)}), "c")
+    with pytest.raises(ConfigError, match="one of the training sites a, b, found 'c'"):
+        join(run.sites, run.config, TOY, run.folder, run.log)
 
 
 def test_a_site_that_claims_absurdly_many_cases_does_not_stop_the_run(tmp_path: Path) -> None:
