@@ -22,6 +22,7 @@ from common.task import Task
 MethodName = Literal[
     "fedavg",
     "fedprox",
+    "feddyn",
     "fedavgm",
     "fedadagrad",
     "fedadam",
@@ -115,6 +116,8 @@ class Federation:
     matter to methods that count every site once."""
     proximal_mu: Annotated[float, Gt(0)] | None = None
     """FedProx: weight of the proximal term (Li et al. 2020); required if it is a method."""
+    dynamic_alpha: Annotated[float, Gt(0)] | None = None
+    """FedDyn: weight of the dynamic regularisation (Acar et al. 2021; 0.01 to 0.1 there)."""
     server_optimizer: ServerOptimizer | None = None
     """Required by the methods that have one."""
     n_faulty: Annotated[int, Ge(0)] | None = None
@@ -271,6 +274,7 @@ class Simulation:
 
 NEEDED: dict[MethodName, str] = {
     "fedprox": "proximal_mu",
+    "feddyn": "dynamic_alpha",
     **dict.fromkeys(("fedavgm", "fedadagrad", "fedadam", "fedyogi"), "server_optimizer"),
     **dict.fromkeys(("trimmed-mean", "krum", "multi-krum", "bulyan"), "n_faulty"),
     "trust": "root_site",
@@ -338,6 +342,12 @@ class RunConfig:
             raise ValueError("federation.methods: expected every method once")
         if len(set(self.federation.held_out)) != len(self.federation.held_out):
             raise ValueError("federation.held_out: expected every site once")
+        if self._corrects_statistics():
+            raise ValueError(
+                f"model.batch_norm: {self.model.batch_norm!r}: the method feddyn corrects what is "
+                "shared, which must be all parameters and no statistics; "
+                "expected 'local-statistics', or another norm"
+            )
         if self._lacks_affine_parameters():
             raise ValueError(
                 "model.batch_norm: 'local' keeps scale and shift at each site, so a held-out site "
@@ -365,6 +375,10 @@ class RunConfig:
                     f"training.loss: {term.term}: class_weights: expected {n_outputs} (background "
                     f"and labels, or regions), found {len(term.class_weights)}"
                 )
+
+    def _corrects_statistics(self) -> bool:
+        other = self.model.norm == "batch" and self.model.batch_norm != "local-statistics"
+        return other and "feddyn" in self.federation.methods
 
     def _lacks_affine_parameters(self) -> bool:
         local = self.model.norm == "batch" and self.model.batch_norm == "local"

@@ -131,6 +131,8 @@ class TrainTask:
     method: str
     round: Annotated[int, Ge(1)]
     proximal_mu: Annotated[float, Ge(0)]
+    dynamic: bool = False
+    """FedDyn: the proximal term is about the received weights and the site's own drift."""
     withheld_fraction: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the update that the site is not to send (`common.partial_sharing`)."""
     rate_factor: Annotated[float, Gt(0), Le(1)] = 1.0

@@ -6,7 +6,7 @@ from common.config import Federation, RunConfig
 from server.strategies.partial_sharing import PUBLISHED_FRACTION
 
 COUNT_SITES_ONCE = frozenset(
-    {"median", "trimmed-mean", "krum", "multi-krum", "bulyan", "trust", "local-only"}
+    {"median", "trimmed-mean", "krum", "multi-krum", "bulyan", "trust", "feddyn", "local-only"}
     | {"cyclic", "incremental"}  # one site in a round
 )
 

@@ -125,6 +125,7 @@ def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> St
         method=strategy.name,
         round=round_,
         proximal_mu=strategy.proximal_mu,
+        dynamic=strategy.dynamic,
         withheld_fraction=strategy.withheld_fraction,
         rate_factor=rate_factor(
             run.config.training.schedule, run.folder.events, strategy.name, round_

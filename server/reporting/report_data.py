@@ -46,6 +46,7 @@ RELEASES = ("ranks", "aggregates", "cases")
 METHOD_LABELS = {
     "fedavg": "FedAvg",
     "fedprox": "FedProx",
+    "feddyn": "FedDyn",
     "fedavgm": "FedAvgM",
     "fedadagrad": "FedAdagrad",
     "fedadam": "FedAdam",

@@ -7,6 +7,7 @@ from server.strategies.bulyan import bulyan
 from server.strategies.cyclic import CYCLIC, INCREMENTAL
 from server.strategies.dwa import DWA
 from server.strategies.fedavg import FEDAVG
+from server.strategies.feddyn import feddyn
 from server.strategies.fedopt import fedopt
 from server.strategies.fedprox import fedprox
 from server.strategies.ida import IDA
@@ -22,6 +23,7 @@ from server.strategies.trust import trust
 BUILDERS: dict[MethodName, Callable[[Federation], Strategy]] = {
     "fedavg": lambda _: FEDAVG,
     "fedprox": lambda federation: fedprox(federation.proximal_mu or 0.0),
+    "feddyn": lambda federation: feddyn(federation.dynamic_alpha or 0.0),
     "fedavgm": lambda federation: fedopt("fedavgm", _optimizer(federation)),
     "fedadagrad": lambda federation: fedopt("fedadagrad", _optimizer(federation)),
     "fedadam": lambda federation: fedopt("fedadam", _optimizer(federation)),

@@ -33,7 +33,7 @@ def everyone(round_: int, n_rounds: int, sites: Sequence[str]) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class Strategy:
-    """A method of the literature as five functions and two numbers for the sites."""
+    """A method of the literature as five functions and what the sites are told."""
 
     name: str
     init: Callable[[Weights, Sequence[str]], State]
@@ -47,7 +47,9 @@ class Strategy:
     participants: Callable[[int, int, Sequence[str]], Sequence[str]] = everyone
     """(round, rounds in all, training sites) -> those that train in this round."""
     proximal_mu: float = 0.0
-    """Sent to the sites; above 0 only for FedProx."""
+    """Sent to the sites; above 0 only for FedProx and FedDyn."""
+    dynamic: bool = False
+    """Sent to the sites; whether they tilt their losses as FedDyn has it."""
     required: Sequence[str] = ()
     """Sites without whose update a round does not count."""
     withheld_fraction: float = 0.0

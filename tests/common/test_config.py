@@ -176,6 +176,7 @@ def test_fedprox_needs_its_parameter() -> None:
     [
         ("fedadam", "server_optimizer"),
         ("fedavgm", "server_optimizer"),
+        ("feddyn", "dynamic_alpha"),
         ("krum", "n_faulty"),
         ("partial-sharing", "withheld_fraction"),
         ("trust", "root_site"),
@@ -232,6 +233,20 @@ def test_a_held_out_site_cannot_predict_without_scale_and_shift() -> None:
     assert "model.batch_norm: 'local' keeps scale and shift at each site" in line
     loaded(model__batch_norm="local", federation__held_out=[])
     loaded(model__batch_norm="local", model__norm="instance")
+
+
+@pytest.mark.parametrize("batch_norm", ["shared", "local"])
+def test_feddyn_does_not_correct_statistics(batch_norm: str) -> None:
+    changes = {
+        "federation__methods": ["feddyn"],
+        "federation__dynamic_alpha": 0.1,
+        "federation__held_out": [],
+        "model__batch_norm": batch_norm,
+    }
+    (line,) = faults(**changes)
+    assert f"model.batch_norm: '{batch_norm}': the method feddyn corrects what is shared" in line
+    loaded(**changes, model__norm="instance")
+    loaded(**(changes | {"model__batch_norm": "local-statistics"}))
 
 
 @pytest.mark.parametrize(

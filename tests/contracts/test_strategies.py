@@ -28,7 +28,8 @@ AVERAGING = [
     "incremental",
     "partial-sharing",
 ]  # the mean by counts, and nothing else
-STREAMING = [*AVERAGING, *OPTIMIZERS]
+CORRECTING = ["feddyn"]  # goes on beyond the mean
+STREAMING = [*AVERAGING, *OPTIMIZERS, *CORRECTING]
 ROBUST = {"trimmed-mean": 3, "krum": 5, "multi-krum": 5, "bulyan": 7, "median": 3}
 """Fewest sites among which one may be faulty."""
 INITIAL: Weights = {
@@ -59,6 +60,7 @@ def federation(mu: float = 0.25, n_faulty: int = 0) -> Federation:
         n_faulty=n_faulty,
         withheld_fraction=0.25,
         root_site="b",
+        dynamic_alpha=0.125,
         server_optimizer=ServerOptimizer(learning_rate=0.1),
     )
 
@@ -115,7 +117,7 @@ def test_the_order_of_the_updates_is_irrelevant_bit_for_bit(
     assert bits(one) == bits(other)
 
 
-@pytest.mark.parametrize("method", sorted({*METHODS} - {*OPTIMIZERS}))
+@pytest.mark.parametrize("method", sorted({*METHODS} - {*OPTIMIZERS, *CORRECTING}))
 @settings(max_examples=30)
 @given(sent=ANY_WEIGHTS, count=st.integers(1, 500))
 def test_a_site_that_is_alone_gets_its_own_weights_back(
@@ -255,9 +257,10 @@ def test_fedprox_aggregates_as_fedavg_does(updates: list[SiteUpdate]) -> None:
     assert bits(averaged.models(one)) == bits(proximal.models(other))
 
 
-def test_only_fedprox_sends_a_proximal_term() -> None:
+def test_only_fedprox_and_feddyn_send_a_proximal_term() -> None:
     sent = {method: build_strategy(method, federation(mu=0.25)).proximal_mu for method in BUILDERS}
-    assert sent == {**dict.fromkeys(BUILDERS, 0.0), "fedprox": 0.25}
+    assert sent == {**dict.fromkeys(BUILDERS, 0.0), "fedprox": 0.25, "feddyn": 0.125}
+    assert [method for method in BUILDERS if strategy(method).dynamic] == ["feddyn"]
 
 
 def test_only_partial_sharing_has_the_sites_withhold() -> None:
@@ -403,6 +406,37 @@ def test_the_first_step_of_an_optimiser_is_the_paper_s(method: str, moved: float
     one = {name: tensor + 1 for name, tensor in zero.items()}
     state = built.aggregate(built.init(zero, SITES), [SiteUpdate("a", 1, one)])
     assert built.models(state)[""]["w"].tolist() == [pytest.approx([moved, moved], rel=1e-6)]
+
+
+def test_feddyn_corrects_the_mean_by_how_far_all_sites_have_moved() -> None:
+    built = strategy("feddyn")
+    # two of three sites answer: mean 2, r = -(1 + 3) / 3, so 2 + 4/3
+    state = built.aggregate(
+        built.init(weights(0), SITES),
+        [SiteUpdate("a", 90, weights(1)), SiteUpdate("b", 10, weights(3))],
+    )
+    assert float(built.models(state)[""]["w"][0, 0]) == pytest.approx(10 / 3)
+    # all stand at 1: mean 1, r = -4/3 - (1 - 10/3) = 1, so 0
+    state = built.aggregate(state, [SiteUpdate(site, 1, weights(1)) for site in SITES])
+    assert built.models(state)[""]["w"].tolist() == [pytest.approx([0, 0], abs=1e-6)]
+
+
+def test_feddyn_finds_the_optimum_of_all_sites_where_averaging_local_optima_does_not() -> None:
+    # a / 2 * (w - c)^2: optimum (4 * 0 + 1 * -3 + 1 * 6) / 6 = 0.5; mean of the local ones 1
+    losses = {"a": (4.0, 0.0), "b": (1.0, -3.0), "c": (1.0, 6.0)}
+    built, alpha = strategy("feddyn"), 0.125
+    state = built.init({"w": np.zeros(1, np.float32)}, SITES)
+    drift = dict.fromkeys(SITES, 0.0)
+    for _ in range(100):
+        received = float(built.weights_for(state, "a")["w"][0])
+        updates = []
+        for site, (steep, centre) in losses.items():
+            origin = received + drift[site]
+            found = (steep * centre + alpha * origin) / (steep + alpha)
+            drift[site] = origin - found
+            updates.append(SiteUpdate(site, 1, {"w": np.array([found], np.float32)}))
+        state = built.aggregate(state, updates)
+    assert float(built.models(state)[""]["w"][0]) == pytest.approx(0.5, abs=1e-4)
 
 
 def test_momentum_goes_on_when_the_sites_stand_still() -> None:
