@@ -12,6 +12,7 @@ compared over the whole model as in NVIDIA FLARE's percentile filter; what is wi
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ def withhold(trained: Weights, received: Weights, fraction: float) -> Weights:
     after, before = pack(trained), pack(received)
     payload: Weights = {}
     for dtype, buffer in after.buffers.items():
-        moved = np.abs(buffer - before.buffers[dtype])
+        moved = _moved(buffer, before.buffers[dtype])
         shared = _largest(moved, _n_shared(buffer.size, fraction))
         payload[f"{dtype}.{VALUES}"] = buffer[shared]
         payload[f"{dtype}.{PLACES}"] = np.packbits(shared)
@@ -78,11 +79,15 @@ def complete(payload: Weights, sent: Weights, fraction: float) -> Weights:
     return unpack(Packed(before.index, before.buffers))
 
 
+def _moved(after: NDArray[Any], before: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(np.abs(after - before))
+
+
 def _n_shared(size: int, fraction: float) -> int:
     return size - math.floor(fraction * size)
 
 
-def _largest(moved: NDArray[np.generic], n: int) -> Mask:
+def _largest(moved: NDArray[Any], n: int) -> Mask:
     """Return where the n largest values stand; a NaN counts as the largest, to be seen."""
     if moved.size == 0:
         return np.zeros(0, np.bool_)

@@ -427,7 +427,7 @@ def test_feddyn_finds_the_optimum_of_all_sites_where_averaging_local_optima_does
     built, alpha = strategy("feddyn"), 0.125
     state = built.init({"w": np.zeros(1, np.float32)}, SITES)
     drift = dict.fromkeys(SITES, 0.0)
-    for _ in range(100):
+    for _ in range(200):
         received = float(built.weights_for(state, "a")["w"][0])
         updates = []
         for site, (steep, centre) in losses.items():
