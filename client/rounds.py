@@ -24,6 +24,7 @@ from common.axes import LabelMap, Weights
 from common.evaluation.metrics import BRATS_RULES
 from common.messages import TrainTask, Update, Validated, ValidateTask
 from common.network import load_all_weights, weights_of
+from common.partial_sharing import withhold
 from common.planning.plan import Configuration
 from common.random import step_rng
 from common.task import Task, regions_of
@@ -64,7 +65,7 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
         scales=scales,
         validation=validation,
     )
-    return update, payload
+    return update, withhold(payload, weights, task.withheld_fraction)
 
 
 def validate(site: SiteConfig, task: ValidateTask, weights: Weights) -> Validated:

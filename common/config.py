@@ -22,6 +22,7 @@ from common.task import Task
 MethodName = Literal[
     "fedavg",
     "fedprox",
+    "feddyn",
     "fedavgm",
     "fedadagrad",
     "fedadam",
@@ -33,12 +34,15 @@ MethodName = Literal[
     "krum",
     "multi-krum",
     "bulyan",
+    "trust",
+    "partial-sharing",
     "cyclic",
     "incremental",
     "local-only",
 ]
 """Each has a file of its own in `server.strategies`, with its paper."""
 Norm = Literal["instance", "batch", "group"]
+Weighting = Literal["cases", "steps", "uniform"]
 BatchNormSharing = Literal["local-statistics", "local", "shared"]
 Output = Literal["labels", "regions"]
 ArchitectureName = Literal[
@@ -104,15 +108,26 @@ class Federation:
     training, so that larger sites take more steps."""
     early_stop: EarlyStop | None = None
     """None trains for all rounds; sites that release no validation Dice have no say."""
-    final_model: Literal["last", "best"] = "last"
-    """Which round's weights are tested: the last one's, or those of the highest mean validation
-    Dice over sites and regions."""
+    final_model: Literal["last", "best", "average"] = "last"
+    """Which weights are tested: the last round's, those of the round of the highest mean
+    validation Dice over sites and regions, or the exponential moving average over rounds."""
+    average_decay: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Of that average: what is left of a round's share after the next one."""
+    weighting: Weighting = "cases"
+    """What a site counts in a mean: its training cases (FedAvg), its optimisation steps, or 1; no
+    matter to methods that count every site once."""
     proximal_mu: Annotated[float, Gt(0)] | None = None
     """FedProx: weight of the proximal term (Li et al. 2020); required if it is a method."""
+    dynamic_alpha: Annotated[float, Gt(0)] | None = None
+    """FedDyn: weight of the dynamic regularisation (Acar et al. 2021; 0.01 to 0.1 there)."""
     server_optimizer: ServerOptimizer | None = None
     """Required by the methods that have one."""
     n_faulty: Annotated[int, Ge(0)] | None = None
     """Of trimmed-mean, krum, multi-krum and bulyan: how many faulty sites they withstand."""
+    root_site: SiteName | None = None
+    """Of trust: the training site of the coordinator's own, whose data are known to be clean."""
+    withheld_fraction: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Of partial-sharing: share of its update that a site does not send; published are 0 to 0.4."""
     round_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
     """A site that has not answered by then is left out of the round."""
     min_case_share: Annotated[float, Gt(0), Le(1)] | None = None
@@ -282,8 +297,11 @@ class Simulation:
 
 NEEDED: dict[MethodName, str] = {
     "fedprox": "proximal_mu",
+    "feddyn": "dynamic_alpha",
     **dict.fromkeys(("fedavgm", "fedadagrad", "fedadam", "fedyogi"), "server_optimizer"),
     **dict.fromkeys(("trimmed-mean", "krum", "multi-krum", "bulyan"), "n_faulty"),
+    "trust": "root_site",
+    "partial-sharing": "withheld_fraction",
 }
 """What a method cannot do without."""
 FEWEST: dict[MethodName, tuple[int, int]] = {  # updates per faulty site, and besides
@@ -307,6 +325,18 @@ def _lacking(federation: Federation) -> list[str]:
         for method in federation.methods
         if method in NEEDED and getattr(federation, NEEDED[method]) is None
     ]
+    if (federation.final_model == "average") != (federation.average_decay is not None):
+        found.append("federation.average_decay: expected with final_model = 'average', and only so")
+    if "partial-sharing" in federation.methods and federation.upload != "float32":
+        found.append(
+            "federation.upload: expected 'float32' with partial-sharing, whose sites send values "
+            f"and not changes, found {federation.upload!r}"
+        )
+    if federation.root_site in federation.held_out:
+        found.append(
+            "federation.root_site: expected a site that trains, "
+            f"found {federation.root_site!r}, which is held out"
+        )
     for method in federation.methods:
         n_faulty = federation.n_faulty or 0
         if federation.min_sites < (fewest := fewest_sites(method, n_faulty)):
@@ -340,6 +370,12 @@ class RunConfig:
             raise ValueError("federation.methods: expected every method once")
         if len(set(self.federation.held_out)) != len(self.federation.held_out):
             raise ValueError("federation.held_out: expected every site once")
+        if self._corrects_statistics():
+            raise ValueError(
+                f"model.batch_norm: {self.model.batch_norm!r}: the method feddyn corrects what is "
+                "shared, which must be all parameters and no statistics; "
+                "expected 'local-statistics', or another norm"
+            )
         if self._lacks_affine_parameters():
             raise ValueError(
                 "model.batch_norm: 'local' keeps scale and shift at each site, so a held-out site "
@@ -367,6 +403,10 @@ class RunConfig:
                     f"training.loss: {term.term}: class_weights: expected {n_outputs} (background "
                     f"and labels, or regions), found {len(term.class_weights)}"
                 )
+
+    def _corrects_statistics(self) -> bool:
+        other = self.model.norm == "batch" and self.model.batch_norm != "local-statistics"
+        return other and "feddyn" in self.federation.methods
 
     def _lacks_affine_parameters(self) -> bool:
         local = self.model.norm == "batch" and self.model.batch_norm == "local"

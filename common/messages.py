@@ -6,7 +6,7 @@ cases are numbers, errors are codes.
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import StringConstraints
 
 from common.codec import record
@@ -131,6 +131,10 @@ class TrainTask:
     method: str
     round: Annotated[int, Ge(1)]
     proximal_mu: Annotated[float, Ge(0)]
+    dynamic: bool = False
+    """FedDyn: the proximal term is about the received weights and the site's own drift."""
+    withheld_fraction: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the update that the site is not to send (`common.partial_sharing`)."""
     rate_factor: Annotated[float, Gt(0), Le(1)] = 1.0
     """What the learning rate is multiplied by, after plateaus (`common.schedules`)."""
 

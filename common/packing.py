@@ -16,7 +16,7 @@ from common.errors import MessageError
 
 MAX_DIMENSIONS = 8  # a 3D convolution's weight has five
 MAX_SIZE = 2**31  # of one axis
-ALLOWED_TYPES = frozenset({"float32", "float16", "int64", "int8", "uint16"})
+ALLOWED_TYPES = frozenset({"float32", "float16", "int64", "int8", "uint8", "uint16"})
 
 
 def weights_digest(weights: Weights) -> str:

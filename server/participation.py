@@ -39,7 +39,9 @@ def sites_of_round(
     wanted = federation.sites_per_round
     if wanted is not None and wanted < len(asked):
         rng = step_rng(federation.seed, "coordinator", round_, 0, "sites")
-        asked = [asked[index] for index in rng.permutation(len(asked))[:wanted]]
+        drawn = [asked[index] for index in rng.permutation(len(asked))]
+        first = [site for site in drawn if site in strategy.required]
+        asked = [*first, *(site for site in drawn if site not in strategy.required)][:wanted]
     useful = {
         site
         for site, task in busy.items()
@@ -67,6 +69,7 @@ def exclude_failing(limit: int | None, cohort: Cohort, log: EventLog, events: Pa
 
 
 def require_quorum(
+    strategy: Strategy,
     federation: Federation,
     cohort: Cohort,
     asked: Sequence[str],
@@ -76,6 +79,7 @@ def require_quorum(
     """Demand good updates of enough sites, and of sites with enough of the cases.
 
     Args:
+        strategy: the method; a round without its required sites does not count.
         federation: of the run's configuration.
         cohort: the sites of the run.
         asked: sites that could have answered.
@@ -91,6 +95,8 @@ def require_quorum(
             f"{where}: expected good updates of at least {max(1, needed)} sites, "
             f"found {len(accepted)}"
         )
+    if absent := sorted(set(strategy.required) - set(accepted)):
+        raise FederationError(f"{where}: expected a good update of {', '.join(absent)}, found none")
     if federation.min_case_share is None:
         return
     n_cases = {site: cohort.most_cases(site) for site in {*asked, *accepted}}

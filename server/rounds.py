@@ -28,6 +28,7 @@ from server.run_folder import (
 )
 from server.sites import Failure
 from server.strategies import State, Strategy, build_strategy
+from server.strategies.moving_average import averaged
 from server.updates import good_updates, report_failure, report_validation
 from server.validation import check_dice
 
@@ -39,7 +40,8 @@ def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
         The strategy, and the state whose models are to be tested.
 
     Raises:
-        FederationError: when fewer sites than the quorum gave a good update in a round.
+        FederationError: when fewer sites than the quorum, or not those that the method cannot do
+            without, gave a good update in a round.
     """
     strategy = build_strategy(method, run.config.federation)
     done, state = _start(run, strategy)
@@ -56,9 +58,17 @@ def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
 
 
 def _final(run: Experiment, method: str, state: State, last: int) -> State:
-    """Return the state whose models are tested: after the last round, or after the best one."""
-    if run.config.federation.final_model == "last":
+    """Return the state whose models are tested: of the last round, the best one, or the average."""
+    federation = run.config.federation
+    if federation.final_model == "last":
         return state
+    if federation.final_model == "average":
+        text = (
+            f"{method}: tested with the moving average of its weights over {last} rounds, "
+            f"decay {federation.average_decay:g}"
+        )
+        run.log.append(Note(text=text))
+        return averaged(state)
     keep_if_best(run.folder, method, last, state)
     found = best_state(run.folder, method)
     if found is None:
@@ -112,6 +122,8 @@ def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> St
         method=strategy.name,
         round=round_,
         proximal_mu=strategy.proximal_mu,
+        dynamic=strategy.dynamic,
+        withheld_fraction=strategy.withheld_fraction,
         rate_factor=rate_factor(
             run.config.training.schedule, run.folder.events, strategy.name, round_
         ),
@@ -121,7 +133,7 @@ def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> St
     before, updates = state, good_updates(run, strategy, state, task, asked, accepted)
     state = strategy.aggregate(state, updates)
     where = f"{strategy.name}, round {round_} (reasons in {run.folder.events})"
-    require_quorum(federation, run.cohort, asked, accepted, where)
+    require_quorum(strategy, federation, run.cohort, asked, accepted, where)
     state = _saved(run, strategy.name, round_, state)
     _keep_if_best(run, strategy.name, round_ - 1, before)
     seconds = time.monotonic() - began

@@ -17,6 +17,7 @@ from server.run_folder import checkpoint_file, read_state
 from server.sites import Failure, Late, Reply
 from server.strategies import SiteUpdate, State, Strategy
 from server.validation import check_dice, check_update, update_norm
+from server.weighting import count_of
 
 
 def good_updates(
@@ -127,12 +128,13 @@ def _checked(
     declared, upload = run.cohort.most_cases(reply.site), run.config.federation.upload
     weights = check_update(reply, began, sent, declared, upload)
     check_dice(reply.value.validation, run.task.regions)
+    count = count_of(reply.value, run.config, run.plan)
     norm = update_norm(weights, sent)
     if norm > limit:
         raise MessageError(f"update: expected a norm up to {limit:.3g}, found {norm:.3g}")
     _report_update(run, task, began, reply, norm)
     excess = reply.value.loss - lower_bound(run.config.training.loss)
-    return SiteUpdate(reply.site, reply.value.n_cases, weights, excess)
+    return SiteUpdate(reply.site, count, weights, excess)
 
 
 def _report_update(

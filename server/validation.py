@@ -15,6 +15,7 @@ from common.config import Upload
 from common.errors import MessageError
 from common.evaluation.aggregates import Aggregate
 from common.messages import Picture, Ranked, Tested, TrainTask, Update
+from common.partial_sharing import complete
 from common.ranks.rank_sums import RankSums
 from common.transport import SENT_AS, is_rounded, restored
 from server.exact_sum import MAX_WEIGHT, PIECE
@@ -27,7 +28,7 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 def check_update(
     reply: Reply[Update], task: TrainTask, sent: Weights, n_released: int, upload: Upload
 ) -> Weights:
-    """Return the weights of an update that fits what was asked for.
+    """Return the whole weights of an update that fits what was asked for.
 
     Args:
         reply: what the site sent.
@@ -47,6 +48,7 @@ def check_update(
         raise MessageError(f"n_cases: expected 1 to {n_released}, found {update.n_cases}")
     if weights is None:
         raise MessageError("weights: expected, found none")
+    weights = complete(weights, sent, task.withheld_fraction)
     if set(weights) != set(sent):
         different = sorted(set(weights) ^ set(sent))
         raise MessageError(f"weights: expected the tensors that were sent; differ in {different}")

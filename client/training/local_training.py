@@ -13,6 +13,7 @@ from client.batches.patches import Batch
 from client.device import Device
 from client.site import Agreement, SiteConfig, site_log
 from client.training.compiling import Forward, compiling_pays, forward_of
+from client.training.drift import drift_file, load_drift, save_drift, shifted
 from client.training.memory import out_of_memory_explained
 from client.training.optimise import Pace
 from client.training.optimizer_state import load_optimizer, optimizer_file, save_optimizer
@@ -63,6 +64,9 @@ def train_locally(
     learner = begin(
         network, chosen, device, proximal=proximal, forward=_forward(wanted, network, device)
     )
+    if task.dynamic:
+        drift = load_drift(drift_file(site, task.run, task.method, task.round - 1), network)
+        learner.received = shifted(learner.received, drift)
     if chosen.optimizer_state == "kept":
         before = optimizer_file(site, task.run, task.method, task.round - 1)
         load_optimizer(before, learner.optimizer)
@@ -84,6 +88,8 @@ def train_locally(
     if chosen.optimizer_state == "kept":
         after = optimizer_file(site, task.run, task.method, task.round)
         save_optimizer(after, learner.optimizer)
+    if task.dynamic:
+        save_drift(drift_file(site, task.run, task.method, task.round), network, learner.received)
     return result
 
 

@@ -16,8 +16,10 @@ from common.task import Task
 from server.events import EventLog, Note, PlanMade
 from server.planning.first_stage import finished_stage, give_first_stage
 from server.planning.joining import Cohort
+from server.remarks import remarks
 from server.run_folder import RunFolder
 from server.sites import Sites, all_of
+from server.weighting import require_countable
 
 
 def agree(
@@ -44,6 +46,7 @@ def agree(
     plan = _planned(fingerprint, config)
     planned = configuration_of(plan, config.model.configuration)
     build_network(task, planned, config.model)  # what cannot be fails before a site prepares data
+    require_countable(config, plan, [cohort.most_cases(site) for site in cohort.training])
     if folder.plan.exists() and (old := read_json(Plan, folder.plan)).hash != plan.hash:
         raise FederationError(
             f"{folder.plan}: expected the plan of this run, {old.hash}, planned {plan.hash}"
@@ -67,10 +70,7 @@ def agree(
     if stage:
         give_first_stage(sites, cohort.everyone, stage, folder.name, plan)
     log.append(PlanMade(plan_hash=plan.hash, n_cases=fingerprint.n_cases, limits=plan.limits))
-    if config.model.norm != "batch":
-        text = (
-            f"batch_norm = {config.model.batch_norm!r} has no effect: norm is {config.model.norm}"
-        )
+    for text in remarks(config):
         log.append(Note(text=text))
     return plan
 

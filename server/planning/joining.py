@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from common.codec import content_hash, read_json, record, write_json
 from common.config import RunConfig
-from common.errors import FederationError
+from common.errors import ConfigError, FederationError
 from common.messages import Measured, MeasureTask
 from common.planning.fingerprint import Fingerprint, empty, merge_all
 from common.task import Task
@@ -66,6 +66,7 @@ def join(sites: Sites, config: RunConfig, task: Task, folder: RunFolder, log: Ev
 
     Raises:
         FederationError: when a site cannot describe its data, or too few or none of a role came.
+        ConfigError: when the root site of the method trust is not among those that came.
     """
     config.check_task(task)
     federation = config.federation
@@ -80,6 +81,11 @@ def join(sites: Sites, config: RunConfig, task: Task, folder: RunFolder, log: Ev
     training = {name: measured[name] for name in sorted(measured) if name not in held_out}
     if missing := sorted(set(federation.held_out) - set(held_out)):
         raise FederationError(f"held-out sites {missing}: expected, did not connect")
+    if "trust" in federation.methods and federation.root_site not in training:
+        raise ConfigError(
+            f"federation.root_site: expected one of the training sites {', '.join(training)}, "
+            f"found {federation.root_site!r}"
+        )
     if len(training) < federation.min_sites:
         raise FederationError(
             f"training sites: expected at least {federation.min_sites}, found {len(training)}"

@@ -46,6 +46,7 @@ RELEASES = ("ranks", "aggregates", "cases")
 METHOD_LABELS = {
     "fedavg": "FedAvg",
     "fedprox": "FedProx",
+    "feddyn": "FedDyn",
     "fedavgm": "FedAvgM",
     "fedadagrad": "FedAdagrad",
     "fedadam": "FedAdam",
@@ -57,6 +58,8 @@ METHOD_LABELS = {
     "krum": "Krum",
     "multi-krum": "Multi-Krum",
     "bulyan": "Bulyan",
+    "trust": "Trust bootstrapping",
+    "partial-sharing": "Partial sharing",
     "cyclic": "Cyclic",
     "incremental": "Institutional incremental",
     LOCAL_ONLY: "Local only",

@@ -7,18 +7,23 @@ from server.strategies.bulyan import bulyan
 from server.strategies.cyclic import CYCLIC, INCREMENTAL
 from server.strategies.dwa import DWA
 from server.strategies.fedavg import FEDAVG
+from server.strategies.feddyn import feddyn
 from server.strategies.fedopt import fedopt
 from server.strategies.fedprox import fedprox
 from server.strategies.ida import IDA
 from server.strategies.krum import krum, multi_krum
 from server.strategies.local_only import LOCAL_ONLY
 from server.strategies.median import MEDIAN
+from server.strategies.moving_average import averaging
+from server.strategies.partial_sharing import partial_sharing
 from server.strategies.strategy import SiteUpdate, State, Strategy
 from server.strategies.trimmed_mean import trimmed_mean
+from server.strategies.trust import trust
 
 BUILDERS: dict[MethodName, Callable[[Federation], Strategy]] = {
     "fedavg": lambda _: FEDAVG,
     "fedprox": lambda federation: fedprox(federation.proximal_mu or 0.0),
+    "feddyn": lambda federation: feddyn(federation.dynamic_alpha or 0.0),
     "fedavgm": lambda federation: fedopt("fedavgm", _optimizer(federation)),
     "fedadagrad": lambda federation: fedopt("fedadagrad", _optimizer(federation)),
     "fedadam": lambda federation: fedopt("fedadam", _optimizer(federation)),
@@ -30,6 +35,8 @@ BUILDERS: dict[MethodName, Callable[[Federation], Strategy]] = {
     "krum": lambda federation: krum(federation.n_faulty or 0),
     "multi-krum": lambda federation: multi_krum(federation.n_faulty or 0),
     "bulyan": lambda federation: bulyan(federation.n_faulty or 0),
+    "trust": lambda federation: trust(federation.root_site or ""),
+    "partial-sharing": lambda federation: partial_sharing(federation.withheld_fraction or 0.0),
     "cyclic": lambda _: CYCLIC,
     "incremental": lambda _: INCREMENTAL,
     "local-only": lambda _: LOCAL_ONLY,
@@ -38,7 +45,9 @@ BUILDERS: dict[MethodName, Callable[[Federation], Strategy]] = {
 
 def build_strategy(method: MethodName, federation: Federation) -> Strategy:
     """Return the strategy of a method with its parameters from the configuration."""
-    return BUILDERS[method](federation)
+    strategy = BUILDERS[method](federation)
+    decay = federation.average_decay
+    return strategy if decay is None else averaging(strategy, decay)
 
 
 def _optimizer(federation: Federation) -> ServerOptimizer:

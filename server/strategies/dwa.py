@@ -39,7 +39,7 @@ def aggregate(state: State, updates: Iterable[SiteUpdate]) -> State:
         known = np.array([1.0 if rate is None else rate for rate in rates])
         shares = np.exp((known - known.max()) / TEMPERATURE)
     else:
-        shares = np.array([update.n_cases for update in ordered], np.float64)
+        shares = np.array([update.count for update in ordered], np.float64)
     losses = {update.site: np.array(update.loss) for update in ordered}
     return {
         GLOBAL: weighted_mean(ordered, shares / shares.sum()),

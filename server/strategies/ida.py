@@ -1,6 +1,6 @@
 """IDA, inverse distance aggregation: sites far from the mean count less.
 
-The share of a site is proportional to its cases and to 1 / ||w_i - mean(w)||, the mean over sites
+The share of a site is proportional to its count and to 1 / ||w_i - mean(w)||, the mean over sites
 without weights; equal distances give FedAvg.
 
 Source: Yeganeh et al. 2020, Inverse distance aggregation for federated learning with non-IID data.
@@ -21,7 +21,7 @@ SMALLEST = 1e-3  # of the mean distance
 
 
 def aggregate(state: State, updates: Iterable[SiteUpdate]) -> State:
-    """Return the mean by cases and inverse distances; without updates the state stays."""
+    """Return the mean by counts and inverse distances; without updates the state stays."""
     ordered = gathered(updates)
     if not ordered:
         return state
@@ -30,7 +30,7 @@ def aggregate(state: State, updates: Iterable[SiteUpdate]) -> State:
         squares += ((values - values.mean(axis=0)) ** 2).reshape(len(ordered), -1).sum(axis=1)
     distances = np.sqrt(squares)
     near = np.maximum(distances, SMALLEST * distances.mean())
-    shares = np.array([update.n_cases for update in ordered], np.float64)
+    shares = np.array([update.count for update in ordered], np.float64)
     if near.all():
         shares /= near
     return {GLOBAL: weighted_mean(ordered, shares / shares.sum())}

@@ -19,7 +19,8 @@ class SiteUpdate:
     """An accepted update: everything about it was checked before it came here."""
 
     site: str
-    n_cases: int
+    count: int
+    """How often it counts in a mean (`server.weighting`); only the ratio to others matters."""
     weights: Weights
     loss: float = 0.0
     """Mean training loss of the round, above the least that it can be."""
@@ -32,7 +33,7 @@ def everyone(round_: int, n_rounds: int, sites: Sequence[str]) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class Strategy:
-    """A method of the literature as five functions and one number for the sites."""
+    """A method of the literature as five functions and what the sites are told."""
 
     name: str
     init: Callable[[Weights, Sequence[str]], State]
@@ -46,4 +47,10 @@ class Strategy:
     participants: Callable[[int, int, Sequence[str]], Sequence[str]] = everyone
     """(round, rounds in all, training sites) -> those that train in this round."""
     proximal_mu: float = 0.0
-    """Sent to the sites; above 0 only for FedProx."""
+    """Sent to the sites; above 0 only for FedProx and FedDyn."""
+    dynamic: bool = False
+    """Sent to the sites; whether they tilt their losses as FedDyn has it."""
+    required: Sequence[str] = ()
+    """Sites without whose update a round does not count."""
+    withheld_fraction: float = 0.0
+    """Sent to the sites; above 0 only for partial sharing."""

@@ -107,6 +107,11 @@ def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
         ("federation__rounds", 0, "greater than or equal to 1, found 0"),
         ("federation__rounds", 3.5, "a valid integer, found 3.5"),
         ("federation__proximal_mu", 0, "greater than 0, found 0"),
+        ("federation__withheld_fraction", 1, "less than 1, found 1"),
+        ("federation__withheld_fraction", -0.1, "greater than or equal to 0, found -0.1"),
+        ("federation__average_decay", 1, "less than 1, found 1"),
+        ("federation__average_decay", 0, "greater than 0, found 0"),
+        ("federation__weighting", "case", "'cases', 'steps' or 'uniform', found 'case'"),
         ("model__base_features", 65, "less than or equal to 64, found 65"),
         ("model__norm", "layer", "'instance', 'batch' or 'group', found 'layer'"),
         ("planning__memory_gb", float("nan"), "a finite number, found nan"),
@@ -168,7 +173,14 @@ def test_fedprox_needs_its_parameter() -> None:
 
 @pytest.mark.parametrize(
     ("method", "parameter"),
-    [("fedadam", "server_optimizer"), ("fedavgm", "server_optimizer"), ("krum", "n_faulty")],
+    [
+        ("fedadam", "server_optimizer"),
+        ("fedavgm", "server_optimizer"),
+        ("feddyn", "dynamic_alpha"),
+        ("krum", "n_faulty"),
+        ("partial-sharing", "withheld_fraction"),
+        ("trust", "root_site"),
+    ],
 )
 def test_other_methods_need_theirs(method: str, parameter: str) -> None:
     (line,) = faults(federation__methods=[method])
@@ -183,6 +195,27 @@ def test_a_robust_method_needs_enough_sites_for_its_promise(method: str, fewest:
     (line,) = faults(**changes, federation__min_sites=fewest - 1)
     assert f"federation.min_sites: expected at least {fewest}" in line
     assert loaded(**changes, federation__min_sites=fewest).federation.n_faulty == 2
+
+
+@pytest.mark.parametrize(
+    ("final_model", "decay"), [("average", None), ("last", 0.9), ("best", 0.9)]
+)
+def test_an_average_has_a_decay_and_nothing_else_has(final_model: str, decay: object) -> None:
+    changes = {} if decay is None else {"federation__average_decay": decay}
+    (line,) = faults(federation__final_model=final_model, **changes)
+    assert "federation.average_decay: expected with final_model = 'average', and only so" in line
+
+
+def test_the_final_model_may_be_an_average() -> None:
+    wanted = loaded(federation__final_model="average", federation__average_decay=0.9).federation
+    assert (wanted.final_model, wanted.average_decay) == ("average", 0.9)
+
+
+def test_a_root_site_cannot_be_held_out() -> None:
+    changes = {"federation__methods": ["trust"], "federation__root_site": "site-5"}
+    (line,) = faults(**changes)
+    assert "federation.root_site: expected a site that trains, found 'site-5'" in line
+    assert loaded(**changes, federation__held_out=[]).federation.root_site == "site-5"
 
 
 def test_without_fedprox_its_parameter_may_be_absent() -> None:
@@ -200,6 +233,20 @@ def test_a_held_out_site_cannot_predict_without_scale_and_shift() -> None:
     assert "model.batch_norm: 'local' keeps scale and shift at each site" in line
     loaded(model__batch_norm="local", federation__held_out=[])
     loaded(model__batch_norm="local", model__norm="instance")
+
+
+@pytest.mark.parametrize("batch_norm", ["shared", "local"])
+def test_feddyn_does_not_correct_statistics(batch_norm: str) -> None:
+    changes = {
+        "federation__methods": ["feddyn"],
+        "federation__dynamic_alpha": 0.1,
+        "federation__held_out": [],
+        "model__batch_norm": batch_norm,
+    }
+    (line,) = faults(**changes)
+    assert f"model.batch_norm: '{batch_norm}': the method feddyn corrects what is shared" in line
+    loaded(**changes, model__norm="instance")
+    loaded(**(changes | {"model__batch_norm": "local-statistics"}))
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,15 @@ SITES = ("a", "b", "c")
 METHODS = sorted(BUILDERS)
 FEDERATED = [method for method in METHODS if method != "local-only"]
 OPTIMIZERS = ["fedadagrad", "fedadam", "fedavgm", "fedyogi"]
-AVERAGING = ["cyclic", "fedavg", "fedprox", "incremental"]  # the mean by cases, and nothing else
-STREAMING = [*AVERAGING, *OPTIMIZERS]
+AVERAGING = [
+    "cyclic",
+    "fedavg",
+    "fedprox",
+    "incremental",
+    "partial-sharing",
+]  # the mean by counts, and nothing else
+CORRECTING = ["feddyn"]  # goes on beyond the mean
+STREAMING = [*AVERAGING, *OPTIMIZERS, *CORRECTING]
 ROBUST = {"trimmed-mean": 3, "krum": 5, "multi-krum": 5, "bulyan": 7, "median": 3}
 """Fewest sites among which one may be faulty."""
 INITIAL: Weights = {
@@ -51,6 +58,9 @@ def federation(mu: float = 0.25, n_faulty: int = 0) -> Federation:
         min_sites=1,
         proximal_mu=mu,
         n_faulty=n_faulty,
+        withheld_fraction=0.25,
+        root_site="b",
+        dynamic_alpha=0.125,
         server_optimizer=ServerOptimizer(learning_rate=0.1),
     )
 
@@ -107,14 +117,14 @@ def test_the_order_of_the_updates_is_irrelevant_bit_for_bit(
     assert bits(one) == bits(other)
 
 
-@pytest.mark.parametrize("method", sorted({*METHODS} - {*OPTIMIZERS}))
+@pytest.mark.parametrize("method", sorted({*METHODS} - {*OPTIMIZERS, *CORRECTING}))
 @settings(max_examples=30)
-@given(sent=ANY_WEIGHTS, n_cases=st.integers(1, 500))
+@given(sent=ANY_WEIGHTS, count=st.integers(1, 500))
 def test_a_site_that_is_alone_gets_its_own_weights_back(
-    method: str, sent: Weights, n_cases: int
+    method: str, sent: Weights, count: int
 ) -> None:
     built, state = started(method)
-    state = built.aggregate(state, [SiteUpdate("b", n_cases, sent)])
+    state = built.aggregate(state, [SiteUpdate("b", count, sent)])
     assert bits({"": built.weights_for(state, "b")}) == bits({"": sent})
 
 
@@ -217,7 +227,7 @@ def test_every_tensor_of_the_state_has_its_own_name_in_a_checkpoint(
 
 
 @pytest.mark.parametrize("method", AVERAGING)
-def test_cases_weigh_the_sites(method: str) -> None:
+def test_counts_weigh_the_sites(method: str) -> None:
     built, state = started(method)
     # n = 10, 30, 60: 0.1 * 1 + 0.3 * 2 + 0.6 * 3 = 2.5
     updates = [
@@ -247,9 +257,15 @@ def test_fedprox_aggregates_as_fedavg_does(updates: list[SiteUpdate]) -> None:
     assert bits(averaged.models(one)) == bits(proximal.models(other))
 
 
-def test_only_fedprox_sends_a_proximal_term() -> None:
+def test_only_fedprox_and_feddyn_send_a_proximal_term() -> None:
     sent = {method: build_strategy(method, federation(mu=0.25)).proximal_mu for method in BUILDERS}
-    assert sent == {**dict.fromkeys(BUILDERS, 0.0), "fedprox": 0.25}
+    assert sent == {**dict.fromkeys(BUILDERS, 0.0), "fedprox": 0.25, "feddyn": 0.125}
+    assert [method for method in BUILDERS if strategy(method).dynamic] == ["feddyn"]
+
+
+def test_only_partial_sharing_has_the_sites_withhold() -> None:
+    sent = {method: strategy(method).withheld_fraction for method in BUILDERS}
+    assert sent == {**dict.fromkeys(BUILDERS, 0.0), "partial-sharing": 0.25}
 
 
 def test_local_only_keeps_the_sites_apart() -> None:
@@ -278,11 +294,11 @@ def test_sites_that_change_nothing_change_nothing(
 @pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=20)
 @given(updates=ANY_UPDATES, factor=st.integers(2, 50))
-def test_only_the_ratio_of_the_cases_counts(
+def test_only_the_ratio_of_the_counts_matters(
     method: str, updates: list[SiteUpdate], factor: int
 ) -> None:
     built, state = started(method)
-    larger = [replace(update, n_cases=factor * update.n_cases) for update in updates]
+    larger = [replace(update, count=factor * update.count) for update in updates]
     one, other = (built.models(built.aggregate(state, some)) for some in (updates, larger))
     for owner, tensors in one.items():
         for name, tensor in tensors.items():
@@ -322,6 +338,58 @@ def test_too_few_updates_for_the_promise_leave_the_state(method: str) -> None:
     assert bits(built.aggregate(state, updates)) == bits(state)
 
 
+def trusted(**moved: tuple[float, float]) -> list[float]:
+    """Return how a round with the root site b moves two weights, from how each site moved them."""
+    built = strategy("trust")
+    before = {"w": np.array([[8.0, -4.0]], np.float32), "b": np.array(2.0, np.float32)}
+    updates = [
+        SiteUpdate(site, 1, {**before, "w": before["w"] + np.array([move], np.float32)})
+        for site, move in moved.items()
+    ]
+    found = built.models(built.aggregate(built.init(before, SITES), updates))[""]
+    assert found["b"] == 2.0
+    return list((found["w"] - before["w"])[0].tolist())
+
+
+def test_a_reversed_update_has_no_trust() -> None:
+    assert trusted(b=(3.0, 4.0), a=(-3.0, -4.0), c=(6.0, 8.0)) == pytest.approx([3, 4])
+    assert trusted(b=(3.0, 4.0), a=(-1.0, 0.5)) == [3, 4]  # nobody is trusted: the root's own
+
+
+def test_trust_is_the_cosine_and_every_update_has_the_root_s_norm() -> None:
+    # cosines with (5, 0): 1 of (20, 0), 0.6 of (3, 4); shares 1/1.6 and 0.6/1.6
+    # (5, 0) * 0.625 + (3, 4) * 0.375 = (4.25, 1.5); the root's own update is only the reference
+    assert trusted(b=(5.0, 0.0), a=(20.0, 0.0), c=(3.0, 4.0)) == pytest.approx([4.25, 1.5])
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.0, 128.0, 2.0**14])
+def test_the_size_of_an_update_gives_no_power(factor: float) -> None:
+    found = trusted(b=(5.0, 0.0), a=(20.0, 0.0), c=(3.0 * factor, 4.0 * factor))
+    assert found == pytest.approx([4.25, 1.5])
+
+
+def test_any_number_of_sites_that_reverse_the_update_changes_nothing() -> None:
+    bad = {f"evil-{n}": (-4.0 * n, -4.0) for n in range(1, 9)}
+    assert trusted(b=(4.0, 4.0), a=(4.0, 4.0), **bad) == pytest.approx([4, 4])
+
+
+def test_sites_that_agree_with_the_root_move_as_it_does() -> None:
+    assert trusted(b=(3.0, -5.0), a=(3.0, -5.0), c=(3.0, -5.0)) == pytest.approx([3, -5])
+
+
+def test_a_site_that_moves_nothing_has_no_say_and_a_root_that_moves_nothing_stops_all() -> None:
+    assert trusted(b=(4.0, 0.0), a=(0.0, 0.0), c=(8.0, 0.0)) == pytest.approx([4, 0])
+    assert trusted(b=(0.0, 0.0), a=(1.0, 1.0), c=(8.0, 0.0)) == [0, 0]
+
+
+def test_without_the_root_a_round_moves_nothing_and_does_not_count() -> None:
+    assert trusted(a=(1.0, 1.0), c=(8.0, 0.0)) == [0, 0]
+    assert {method: strategy(method).required for method in BUILDERS} == {
+        **dict.fromkeys(BUILDERS, ()),
+        "trust": ("b",),
+    }
+
+
 # mean update d = 1, beta1 .9, beta2 .99, tau .001, eta .1; by hand from algorithm 2 of the paper
 @pytest.mark.parametrize(
     ("method", "moved"),
@@ -338,6 +406,37 @@ def test_the_first_step_of_an_optimiser_is_the_paper_s(method: str, moved: float
     one = {name: tensor + 1 for name, tensor in zero.items()}
     state = built.aggregate(built.init(zero, SITES), [SiteUpdate("a", 1, one)])
     assert built.models(state)[""]["w"].tolist() == [pytest.approx([moved, moved], rel=1e-6)]
+
+
+def test_feddyn_corrects_the_mean_by_how_far_all_sites_have_moved() -> None:
+    built = strategy("feddyn")
+    # two of three sites answer: mean 2, r = -(1 + 3) / 3, so 2 + 4/3
+    state = built.aggregate(
+        built.init(weights(0), SITES),
+        [SiteUpdate("a", 90, weights(1)), SiteUpdate("b", 10, weights(3))],
+    )
+    assert float(built.models(state)[""]["w"][0, 0]) == pytest.approx(10 / 3)
+    # all stand at 1: mean 1, r = -4/3 - (1 - 10/3) = 1, so 0
+    state = built.aggregate(state, [SiteUpdate(site, 1, weights(1)) for site in SITES])
+    assert built.models(state)[""]["w"].tolist() == [pytest.approx([0, 0], abs=1e-6)]
+
+
+def test_feddyn_finds_the_optimum_of_all_sites_where_averaging_local_optima_does_not() -> None:
+    # a / 2 * (w - c)^2: optimum (4 * 0 + 1 * -3 + 1 * 6) / 6 = 0.5; mean of the local ones 1
+    losses = {"a": (4.0, 0.0), "b": (1.0, -3.0), "c": (1.0, 6.0)}
+    built, alpha = strategy("feddyn"), 0.125
+    state = built.init({"w": np.zeros(1, np.float32)}, SITES)
+    drift = dict.fromkeys(SITES, 0.0)
+    for _ in range(200):
+        received = float(built.weights_for(state, "a")["w"][0])
+        updates = []
+        for site, (steep, centre) in losses.items():
+            origin = received + drift[site]
+            found = (steep * centre + alpha * origin) / (steep + alpha)
+            drift[site] = origin - found
+            updates.append(SiteUpdate(site, 1, {"w": np.array([found], np.float32)}))
+        state = built.aggregate(state, updates)
+    assert float(built.models(state)[""]["w"][0]) == pytest.approx(0.5, abs=1e-4)
 
 
 def test_momentum_goes_on_when_the_sites_stand_still() -> None:

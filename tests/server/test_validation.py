@@ -11,7 +11,7 @@ import pytest
 
 from common import messages
 from common.axes import Weights
-from common.errors import FederationError, MessageError
+from common.errors import ConfigError, FederationError, MessageError
 from common.evaluation.aggregates import Aggregate, MetricSpread
 from common.messages import (
     CaseScore,
@@ -453,6 +453,39 @@ def test_nothing_of_a_refused_update_changes_the_aggregate(
     assert reason in failed.reason
 
 
+@pytest.mark.parametrize(
+    ("weighting", "bias"),
+    [("cases", 2.5), ("uniform", 2.0), ("steps", 2.0)],  # every site took its one step
+)
+def test_the_configuration_says_what_a_site_counts(
+    tmp_path: Path, experiment: Make, weighting: str, bias: float
+) -> None:
+    run = experiment(tmp_path, {"a": (1.0, 1), "b": (3.0, 3)})
+    federation = replace(run.config.federation, weighting=weighting)
+    run = replace(run, config=replace(run.config, federation=federation))
+    _, state = train_method(run, "fedavg")
+    assert state["global"]["heads.0.bias"].tolist() == [bias, bias]
+
+
+def test_a_site_that_claims_other_steps_than_its_own_is_refused(
+    tmp_path: Path, experiment: Make
+) -> None:
+    # the sites say that they took one step; an epoch of three cases in batches of two has two
+    run = experiment(tmp_path, {"a": (1.0, 1), "c": (5.0, 2), "b": (3.0, 3)})
+    federation = replace(
+        run.config.federation, weighting="steps", local_steps=None, local_epochs=1.0
+    )
+    run = replace(run, config=replace(run.config, federation=federation))
+    _, state = train_method(run, "fedavg")
+    assert state["global"]["heads.0.bias"].tolist() == [3.0, 3.0]
+    events = [event for _, event in read_events(run.folder.events)]
+    (failed,) = [e for e in events if isinstance(e, SiteFailed) and e.code == "message"]
+    assert (failed.site, failed.reason) == (
+        "b",
+        "n_steps: expected 2 of a site with 3 cases, found 1",
+    )
+
+
 def test_a_round_below_the_quorum_ends_the_run_and_leaves_no_checkpoint(
     tmp_path: Path, experiment: Make
 ) -> None:
@@ -462,6 +495,38 @@ def test_a_round_below_the_quorum_ends_the_run_and_leaves_no_checkpoint(
     kept = latest_checkpoint(run.folder.checkpoints("fedavg"))
     assert kept is not None
     assert kept[0] == 0  # what the sites began with
+
+
+def with_root(run: Experiment, root: str) -> Experiment:
+    federation = replace(run.config.federation, methods=("trust",), root_site=root)
+    return replace(run, config=replace(run.config, federation=federation))
+
+
+def test_without_a_good_update_of_the_root_site_a_round_does_not_count(
+    tmp_path: Path, experiment: Make
+) -> None:
+    answers = {"a": (1.0, 1), "b": (3.0, 3), "root": (np.nan, 1)}
+    run = with_root(experiment(tmp_path, answers), "root")
+    with pytest.raises(FederationError, match=r"trust, round 1 .*: expected a good update of root"):
+        train_method(run, "trust")
+    kept = latest_checkpoint(run.folder.checkpoints("trust"))
+    assert kept is not None
+    assert kept[0] == 0
+
+
+def test_the_root_site_decides_how_far_a_round_moves(tmp_path: Path, experiment: Make) -> None:
+    answers = {"a": (-9.0, 1), "b": (4.0, 3), "root": (0.5, 1)}
+    run = with_root(experiment(tmp_path, answers), "root")
+    _, state = train_method(run, "trust")
+    assert state["global"]["heads.0.bias"].tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_a_root_site_that_is_not_there_is_a_mistake_in_the_configuration(
+    tmp_path: Path, experiment: Make
+) -> None:
+    run = with_root(experiment(tmp_path, {"a": (1.0, 9), "b": (1.0, 9)}), "c")
+    with pytest.raises(ConfigError, match="one of the training sites a, b, found 'c'"):
+        join(run.sites, run.config, run.task, run.folder, run.log)
 
 
 def test_a_site_that_claims_absurdly_many_cases_does_not_stop_the_run(
