@@ -64,6 +64,7 @@ class SiteProgress:
     n_steps: int
     seconds: float
     upload_bytes: int
+    download_bytes: int
     last_loss: float
     last_dice: dict[str, float]
 
@@ -151,6 +152,7 @@ def site_progress(data: ReportData) -> tuple[SiteProgress, ...]:
                 n_steps=sum(event.n_steps for event in events),
                 seconds=sum(event.seconds for event in events),
                 upload_bytes=sum(event.upload_bytes for event in events),
+                download_bytes=sum(event.download_bytes for event in events),
                 last_loss=max(events, key=lambda event: event.round).loss,
                 last_dice=max(tests, key=lambda event: event.round).dice if tests else {},
             )

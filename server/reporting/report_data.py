@@ -5,7 +5,7 @@ numbers. A run that is unfinished, or was killed, can be collected at any moment
 """
 
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,9 +28,11 @@ from server.events import (
     PictureReleased,
     PlanMade,
     PostprocessingChosen,
+    ReplyIgnored,
     RoundFinished,
     RunFinished,
     RunStarted,
+    SiteExcluded,
     SiteFailed,
     SiteJoined,
     SiteTrained,
@@ -80,6 +82,17 @@ class FloorComparison:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """A reply that did not count, or a site that is no longer asked."""
+
+    site: str
+    method: str
+    round: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything that a report shows. Repeated work after a resumption is counted once."""
 
@@ -93,7 +106,7 @@ class ReportData:
     trained: tuple[SiteTrained, ...]
     validated: tuple[SiteValidated, ...]
     rounds: tuple[RoundFinished, ...]
-    failures: tuple[SiteFailed, ...]
+    faults: tuple[Fault, ...]
     notes: tuple[str, ...]
     postprocessing: tuple[PostprocessingChosen, ...]
     held_out: tuple[HeldOutScored, ...]
@@ -195,7 +208,7 @@ def collect(run_dir: Path) -> ReportData:
             events, SiteValidated, lambda event: (event.method, event.round, event.site)
         ),
         rounds=_last(events, RoundFinished, lambda event: (event.method, event.round)),
-        failures=tuple(event for event in events if isinstance(event, SiteFailed)),
+        faults=tuple(_faults(events)),
         notes=tuple(dict.fromkeys(event.text for event in events if isinstance(event, Note))),
         postprocessing=_last(events, PostprocessingChosen, lambda event: event.method),
         held_out=_last(events, HeldOutScored, lambda event: (event.method, event.site)),
@@ -213,6 +226,18 @@ def collect(run_dir: Path) -> ReportData:
             if (found := read_json(Ranked, path).aggregates)
         },
     )
+
+
+def _faults(events: Iterable[Event]) -> Iterator[Fault]:
+    """Yield what did not count, in the order of the log."""
+    for event in events:
+        match event:
+            case SiteFailed():
+                yield Fault(event.site, event.method, event.round, event.code, event.reason)
+            case ReplyIgnored():
+                yield Fault(event.site, event.method, event.round, "ignored", event.reason)
+            case SiteExcluded():
+                yield Fault(event.site, event.method, event.round, "excluded", event.reason)
 
 
 def method_label(method: str) -> str:

@@ -20,9 +20,11 @@ from server.events import (
     Note,
     PictureReleased,
     PlanMade,
+    ReplyIgnored,
     RoundFinished,
     RunFinished,
     RunStarted,
+    SiteExcluded,
     SiteFailed,
     SiteJoined,
     SiteTrained,
@@ -104,6 +106,10 @@ def _start_run(folder: Path) -> EventLog:
     log.append(RoundFinished(method="fedavg", round=1, n_sites=1, seconds=3.0))
     failure = {"code": "timeout", "reason": "no answer within 60 s"}
     log.append(SiteFailed(method="fedprox", round=2, site=ODD_SITE, **failure))
+    late = {"site": ODD_SITE, "reason": "it belongs to round 2"}
+    log.append(ReplyIgnored(method="fedprox", round=4, **late))
+    given_up = {"site": ODD_SITE, "reason": "failed in 3 rounds in a row, at last: timeout"}
+    log.append(SiteExcluded(method="fedprox", round=5, **given_up))
     return log
 
 
@@ -317,7 +323,7 @@ def test_names_and_notes_are_escaped(html: str, markdown: str) -> None:
 
 def test_repeated_work_after_a_resumption_is_counted_once(run: Path, markdown: str) -> None:
     assert [event.loss for event in collect(run).trained] == [0.8125]
-    assert "| 1 | 10 | 2.0 s | 2.0 KiB | 0.812 | WT 0.700, ET 0.500 |" in markdown
+    assert "| 1 | 10 | 2.0 s | 2.0 KiB | 0 B | 0.812 | WT 0.700, ET 0.500 |" in markdown
 
 
 def test_markdown_links_to_the_plots_beside_it(run: Path, markdown: str) -> None:
@@ -381,3 +387,11 @@ def test_a_missing_score_counts_as_the_worst(tmp_path: Path) -> None:
     (row,) = summarise(collect(tmp_path / "trial").scores, METHODS)
     assert (row.region, row.dice.mean, row.hd95.mean) == ("NA", 0.0, 374.0)
     assert row.n_missed == row.n_false_alarms == 0
+
+
+def test_what_was_ignored_and_who_was_given_up_stand_among_the_faults(markdown: str) -> None:
+    rows = [line.split("|")[3:6] for line in markdown.splitlines() if "FedProx" in line]
+    told = [[cell.strip() for cell in row] for row in rows]
+    assert ["2", "timeout", "no answer within 60 s"] in told
+    assert ["4", "ignored", "it belongs to round 2"] in told
+    assert ["5", "excluded", "failed in 3 rounds in a row, at last: timeout"] in told
