@@ -10,6 +10,7 @@ from common.config import RunConfig
 from common.task import Task
 from server.events import EventLog
 from server.flower_sites import FlowerSites
+from server.planning.cohort import Changes
 from server.reporting.report import write_report
 from server.run import run
 from server.run_folder import RunFolder
@@ -22,10 +23,19 @@ def main(grid: Grid, context: Context) -> None:
     """Run, or resume, the experiment whose folder the run configuration names.
 
     The folder holds config.toml and task.toml; Flower's run configuration cannot hold lists.
+    `admit` and `without` name sites, with commas, that come to a resumed run or leave it for ever.
     """
     folder = RunFolder(Path(str(context.run_config["run-dir"])))
     folder.check_name()
     config, task = read_toml(RunConfig, folder.config), read_toml(Task, folder.task)
     log = EventLog(folder.events)
-    run(config, task, FlowerSites(grid), folder, log, device="chosen by each site")
+    changes = Changes(admit=_names(context, "admit"), without=_names(context, "without"))
+    sites = FlowerSites(grid)
+    run(config, task, sites, folder, log, device="chosen by each site", changes=changes)
     write_report(folder.path)
+
+
+def _names(context: Context, key: str) -> tuple[str, ...]:
+    """Return the names that stand under a key of the run configuration."""
+    named = str(context.run_config.get(key, ""))
+    return tuple(name.strip() for name in named.split(",") if name.strip())

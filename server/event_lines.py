@@ -15,6 +15,7 @@ from server.events import (
     SiteExcluded,
     SiteFailed,
     SiteJoined,
+    SiteLeft,
     SiteTrained,
     SiteValidated,
 )
@@ -26,9 +27,8 @@ def line_of(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - one line per
         case RunStarted():
             verb = "resumed" if event.resumed else "started"
             return f"run {event.run} {verb}: {event.task}, {', '.join(event.methods)}"
-        case SiteJoined():
-            cases = "cases not told" if event.n_cases is None else f"{event.n_cases} cases"
-            return f"{event.site} joined: {event.role}, {cases}"
+        case SiteJoined() | SiteLeft():
+            return _line_of_site(event)
         case PlanMade():
             limits = f"; limited: {'; '.join(event.limits)}" if event.limits else ""
             return f"plan {event.plan_hash[:16]} agreed for {event.n_cases} cases{limits}"
@@ -68,6 +68,13 @@ def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - as ab
             return f"{event.method}: {event.n_cases} cases of {event.site} scored"
         case _:
             return ""
+
+
+def _line_of_site(event: SiteJoined | SiteLeft) -> str:
+    if isinstance(event, SiteLeft):
+        return f"{event.site} left the run"
+    cases = "cases not told" if event.n_cases is None else f"{event.n_cases} cases"
+    return f"{event.site} joined: {event.role}, {cases}"
 
 
 def _line_of_trouble(event: SiteFailed | ReplyIgnored | SiteExcluded) -> str:

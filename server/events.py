@@ -38,6 +38,13 @@ class SiteJoined:
 
 
 @record
+class SiteLeft:
+    """A training site is no longer part of the run; what it gave stays in the weights."""
+
+    site: str
+
+
+@record
 class PlanMade:
     """All sites agreed on the plan with this hash."""
 
@@ -204,6 +211,7 @@ class RunFinished:
 Event: TypeAlias = (
     RunStarted
     | SiteJoined
+    | SiteLeft
     | PlanMade
     | Note
     | SiteTrained

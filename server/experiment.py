@@ -6,7 +6,7 @@ from common.config import RunConfig
 from common.planning.plan import Plan
 from common.task import Task
 from server.events import EventLog
-from server.planning.joining import Cohort
+from server.planning.cohort import Cohort
 from server.run_folder import RunFolder
 from server.sites import Sites
 

@@ -41,6 +41,7 @@ T = TypeVar("T")
 Tasks: TypeAlias = Mapping[str, tuple[object, Weights | None]]
 """What each site is asked, and the weights that go with it."""
 PLANNING_TIMEOUT_S = 24 * 3600.0  # preprocessing a large data set takes hours
+FIND_TIMEOUT_S = 600.0  # to read the headers of a large data set again
 
 
 class FlowerSites:
@@ -53,9 +54,12 @@ class FlowerSites:
         self._grid, self._clock = grid, clock
         self._mailbox: Mailbox[object] = Mailbox(grid, clock)
         self._nodes: dict[str, int] = dict(nodes or {})
+        self._asked: MeasureTask | None = None
+        self._measured: dict[str, Measured] = {}
 
     def measure(self, task: MeasureTask, n_sites: int, timeout_s: float) -> Answers[Measured]:
         """Wait for the sites, ask all, and learn their names from the answers."""
+        self._asked = task
         nodes = {f"node {node}": node for node in self._wait_for(n_sites, timeout_s)}
         tasks = dict.fromkeys(nodes, (task, None))
         for answer in self._ask(Measured, "query.measure", tasks, PLANNING_TIMEOUT_S, nodes):
@@ -65,7 +69,7 @@ class FlowerSites:
             name = answer.value.site
             if name in self._nodes:
                 raise FederationError(f"site {name!r}: expected once, two nodes use this name")
-            self._nodes[name] = nodes[answer.site]
+            self._nodes[name], self._measured[name] = nodes[answer.site], answer.value
             yield Reply(name, answer.value, None, answer.n_bytes)
 
     def keys(self, task: KeysTask, sites: Sequence[str]) -> Answers[MaskKey]:
@@ -99,6 +103,7 @@ class FlowerSites:
         retries: int = 0,
     ) -> TrainAnswers:
         """Ask sites to train for one round; late answers of earlier rounds come with it."""
+        self._find_again()
         n_sent: dict[str, int] = {}
         questions = self._questions("train", tasks, self._nodes, retries)
         packing = _packing(tasks, n_sent)
@@ -142,6 +147,24 @@ class FlowerSites:
         """Ask held-out sites for the learning-free baseline."""
         tasks = dict.fromkeys(sites, (task, None))
         return self._ask(FloorMeasured, "evaluate.floor", tasks, PLANNING_TIMEOUT_S)
+
+    def _find_again(self) -> None:
+        """Learn the numbers of sites whose nodes were restarted under another one.
+
+        A SuperNode that has no key of its own gets a new number. Who it is, it says as it did in
+        the beginning, with the same counts; SuperLink's keys decide whether that is to be believed.
+        """
+        connected = set(self._grid.get_node_ids())
+        gone = {site for site, node in self._nodes.items() if node not in connected}
+        nodes = {f"node {n}": n for n in connected - set(self._nodes.values())}
+        if self._asked is None or not gone or not nodes:
+            return
+        tasks = dict.fromkeys(nodes, (self._asked, None))
+        for answer in self._ask(Measured, "query.measure", tasks, FIND_TIMEOUT_S, nodes):
+            if isinstance(answer, Failure) or answer.value.site not in gone:
+                continue
+            if answer.value == self._measured[answer.value.site]:
+                self._nodes[answer.value.site] = nodes[answer.site]
 
     def _wait_for(self, n_sites: int, timeout_s: float) -> list[int]:
         deadline = self._clock.monotonic() + timeout_s

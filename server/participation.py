@@ -12,7 +12,7 @@ from common.errors import FederationError
 from common.messages import TrainTask
 from common.random import step_rng
 from server.events import EventLog, SiteExcluded, SiteFailed, SiteTrained, read_events
-from server.planning.joining import Cohort
+from server.planning.cohort import Cohort
 from server.strategies import Strategy
 
 

@@ -14,6 +14,7 @@ from common.evaluation.postprocess_choice import ValidationSums, choose, extende
 from common.messages import PostprocessTask
 from server.events import Note, PostprocessingChosen
 from server.experiment import Experiment
+from server.participation import left_in_run
 from server.sites import Failure, Reply
 from server.strategies import State, Strategy
 
@@ -62,7 +63,8 @@ def _sums(
         round=run.config.federation.rounds,
         candidates=tuple(candidates),
     )
-    tasks = {site: (task, strategy.weights_for(state, site)) for site in run.cohort.training}
+    asked = left_in_run(run.cohort, run.folder.events)
+    tasks = {site: (task, strategy.weights_for(state, site)) for site in asked}
     total, told = no_cases(candidates, run.task), []
     for answer in run.sites.postprocess(tasks, run.config.federation.round_timeout_s):
         try:

@@ -15,7 +15,8 @@ from common.task import Task
 from server.events import EventLog, RunFinished, RunStarted
 from server.experiment import Experiment
 from server.planning.agreeing import agree
-from server.planning.joining import join
+from server.planning.cohort import Changes
+from server.planning.joining import NO_CHANGES, join
 from server.postprocessing import choose_postprocessing
 from server.ranking import rank
 from server.rounds import train_method
@@ -25,7 +26,14 @@ from server.testing import measure_floor, score_method
 
 
 def run(
-    config: RunConfig, task: Task, sites: Sites, folder: RunFolder, log: EventLog, *, device: str
+    config: RunConfig,
+    task: Task,
+    sites: Sites,
+    folder: RunFolder,
+    log: EventLog,
+    *,
+    device: str,
+    changes: Changes = NO_CHANGES,
 ) -> None:
     """Run a whole federation, or resume one where it stopped.
 
@@ -39,17 +47,31 @@ def run(
         folder: where everything is written.
         log: of this run's events.
         device: description of where the sites compute, for the report.
+        changes: who comes to a resumed run, and who leaves it.
 
     Raises:
         FederationError: when the federation cannot go on.
-        ConfigError: when the folder holds another run.
+        ConfigError: when the folder holds another run, or another process is running it.
     """
+    with folder.held():
+        _run(config, task, sites, folder, log, device, changes)
+
+
+def _run(
+    config: RunConfig,
+    task: Task,
+    sites: Sites,
+    folder: RunFolder,
+    log: EventLog,
+    device: str,
+    changes: Changes,
+) -> None:
     began = time.monotonic()
     started = _started(config, task, folder, device)
     _claim(folder, config, task)
     log.append(started)
 
-    cohort = join(sites, config, task, folder, log)
+    cohort = join(sites, config, task, folder, log, changes)
     plan = agree(sites, cohort, config, task, folder, log)
     experiment = Experiment(config, task, plan, cohort, folder, sites, log)
 

@@ -1,7 +1,9 @@
 """The run directory: where everything of a run lies, and the checkpoints in it."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from common.axes import Weights
 from common.errors import ConfigError, DiskError
-from common.files import keep_recent, replacing, round_of
+from common.files import keep_recent, make_folder, replacing, round_of
 
 FEWEST_KEPT = 2  # a damaged one does not end a run
 
@@ -39,6 +41,21 @@ class RunFolder:
                 f"{self.path}: expected a folder name of letters, digits, - and _, "
                 f"found {self.name!r}"
             )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for this process; the system lets go of it however the process ends.
+
+        Raises:
+            ConfigError: when another process holds it: two coordinators would mix their rounds.
+        """
+        make_folder(self.path)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                flock(file, LOCK_EX | LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(f"{self.path}: another process is running this run") from None
+            yield
 
     @property
     def config(self) -> Path:

@@ -50,15 +50,24 @@ def simulate(
         int | None,
         typer.Option("--fold", min=0, help="Fold to hold out, if the configuration has folds."),
     ] = None,
+    without: Annotated[
+        list[str],
+        typer.Option("--without", help="Training site that leaves a resumed run for ever."),
+    ] = [],  # noqa: B006 - typer wants a list, nobody changes it
 ) -> None:
     """Run a federation on one machine, partitioned from one data set."""
     if resume and out is None:
         raise ConfigError("--resume: expected --out with the run directory to resume")
-    _simulate(config, data, _run_folder(out, config.stem, resume=resume), fold)
+    folder = _run_folder(out, config.stem, resume=resume)
+    _simulate(config, data, folder, fold, tuple(without))
 
 
 def _simulate(
-    config: Path, data: Path | None, folder: "RunFolder", fold: int | None = None
+    config: Path,
+    data: Path | None,
+    folder: "RunFolder",
+    fold: int | None = None,
+    without: tuple[str, ...] = (),
 ) -> None:
     from server.events import EventLog
     from server.reporting.report import write_report
@@ -68,7 +77,7 @@ def _simulate(
     log = EventLog(folder.events, _watcher(study.config.federation.rounds))
     try:
         with progress("inspect") as tell:
-            simulate(study, folder, log, tell)
+            simulate(study, folder, log, tell, without)
     except FederationError as error:
         logs = folder.path / "sites" / "<site>" / "state" / "site.log"
         raise FederationError(f"{error}\nthe sites' own logs: {logs}") from error

@@ -18,6 +18,7 @@ from common.errors import ConfigError, DataError
 from common.task import Task
 from server.events import EventLog, Note
 from server.flower_sites import FlowerSites
+from server.planning.cohort import Changes
 from server.run import run
 from server.run_folder import RunFolder
 from simulation.grid import InProcessGrid
@@ -78,8 +79,16 @@ def simulate(
     folder: RunFolder,
     log: EventLog,
     progress: Callable[[int, int], None] | None = None,
+    without: tuple[str, ...] = (),
 ) -> None:
     """Run, or resume, a whole federation in this process.
+
+    Args:
+        study: what is run.
+        folder: where everything is written.
+        log: of the run's events.
+        progress: is told how many cases of how many were looked at.
+        without: training sites that leave a resumed run for ever.
 
     Raises:
         DataError: with every defect of every case, before anything is written.
@@ -94,10 +103,12 @@ def simulate(
     if n_unused:
         log.append(Note(text=f"{n_unused} cases of the data set belong to no site"))
     site_files = write_sites(study, partition, folder)
-    nodes = {number: {"site": str(path)} for number, path in enumerate(site_files, start=1)}
+    there = [path for path in site_files if path.parent.name not in without]
+    nodes = {number: {"site": str(path)} for number, path in enumerate(there, start=1)}
     sites = FlowerSites(InProcessGrid(app, nodes))
     device = describe(choose_device(study.config.training.precision))
-    run(study.config, study.task, sites, folder, log, device=device)
+    changes = Changes(without=without)
+    run(study.config, study.task, sites, folder, log, device=device, changes=changes)
 
 
 def partition_of(study: Study, cases: tuple[str, ...]) -> Partition:

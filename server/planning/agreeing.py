@@ -14,8 +14,8 @@ from common.planning.plan import Plan, configuration_of, sealed
 from common.planning.planner import plan_run
 from common.task import Task
 from server.events import EventLog, Note, PlanMade
+from server.planning.cohort import Cohort
 from server.planning.first_stage import finished_stage, give_first_stage
-from server.planning.joining import Cohort
 from server.remarks import remarks
 from server.run_folder import RunFolder
 from server.sites import Sites, all_of

@@ -15,11 +15,12 @@ from client.app import app
 from client.dataset.nifti import read_labels, write_labels
 from client.site import Agreement, Policy, SiteConfig
 from common.codec import read_json, read_toml, write_toml
-from common.errors import FederationError
+from common.errors import ConfigError, FederationError
 from common.messages import MeasureTask
 from common.task import load_task
 from server.events import EventLog
 from server.flower_sites import FlowerSites
+from server.planning.cohort import Changes
 from server.run import run
 from server.run_folder import RunFolder
 from simulation.grid import InProcessGrid
@@ -195,3 +196,149 @@ def test_the_weights_of_the_best_round_are_tested_if_asked_for(tiny_study, tmp_p
     tested, state = load_file(folder.model("fedavg")), load_file(kept)
     assert {f"global/{name}" for name in tested} == set(state)
     assert all((state[f"global/{name}"] == tensor).all() for name, tensor in tested.items())
+
+
+class Renumbering(InProcessGrid):
+    """Gives a node another number after the first round, as a SuperNode without a key gets."""
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        found = list(messages)
+        if any(m.metadata.message_type == "train" for m in found) and 2 in self._contexts:
+            self.trained = getattr(self, "trained", 0) + 1
+            if self.trained == 2:
+                context = self._contexts.pop(2)
+                self._contexts[9] = context
+        return super().push_messages(found)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        for message_id in message_ids:
+            asked = self._waiting[message_id]
+            if asked.metadata.dst_node_id in self._contexts:
+                yield from super().pull_messages([message_id])
+            else:
+                del self._waiting[message_id]
+                yield Message(Error(3, "node unavailable"), reply_to=asked)
+
+
+def test_a_site_whose_node_comes_back_under_another_number_is_found_again(
+    tiny_study, tmp_path: Path
+):
+    study = with_federation(tiny_study, rounds=3, min_sites=1, retries=0)
+    folder = RunFolder(tmp_path / "run")
+    start(study, grid_of(Renumbering, study.write_sites(tmp_path).values()), folder)
+    trained = {(event["site"], event["round"]) for event in events(folder, "SiteTrained")}
+    everyone = {(site, round_) for site in ("alpha", "beta") for round_ in (1, 2, 3)}
+    assert trained == everyone - {("beta", 2)}
+
+
+def test_a_run_directory_has_one_coordinator_at_a_time(tiny_study, tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    files = tiny_study.write_sites(tmp_path)
+    with folder.held(), pytest.raises(ConfigError, match="another process is running this run"):
+        start(tiny_study, grid_of(InProcessGrid, files.values()), folder)
+    assert not folder.events.exists()
+
+
+def test_a_site_that_leaves_for_ever_is_no_longer_asked_and_the_plan_stays(
+    tiny_study, tmp_path: Path
+):
+    study = with_federation(tiny_study, rounds=2, min_sites=1, retries=0)
+    files = study.write_sites(tmp_path / "s")
+    folder, task = RunFolder(tmp_path / "run"), load_task("brats-2021")
+    with pytest.raises(FederationError, match="round 2"):
+        start(study, grid_of(DyingInRoundTwo, files.values()), folder)
+    plan = folder.plan.read_bytes()
+
+    def go_on(names: Iterable[str], **changes: tuple[str, ...]) -> None:
+        grid = grid_of(InProcessGrid, [files[name] for name in names])
+        log = EventLog(folder.events)
+        run(
+            study.config,
+            task,
+            FlowerSites(grid),
+            folder,
+            log,
+            device="",
+            changes=Changes(**changes),
+        )
+
+    with pytest.raises(ConfigError, match="without: expected training sites of the run"):
+        go_on(["alpha"], without=("gamma",))
+    go_on(["alpha"], without=("beta",))
+    assert [event["site"] for event in events(folder, "SiteLeft")] == ["beta"]
+    assert folder.plan.read_bytes() == plan
+    trained = [(e["site"], e["round"]) for e in events(folder, "SiteTrained") if e["round"] == 2]
+    assert trained == [("alpha", 2)]
+    go_on(["alpha", "beta"])  # connected again, it stays out
+    assert len(events(folder, "SiteJoined")) == 2 + 1 + 1
+
+
+class DyingInRoundTwo(Unreliable):
+    """Loses every reply to the second training message of each node."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        self.rounds = getattr(self, "rounds", {})
+        for message_id in message_ids:
+            asked = self._waiting[message_id]
+            node = asked.metadata.dst_node_id
+            if asked.metadata.message_type == "train":
+                self.rounds[node] = self.rounds.get(node, 0) + 1
+            if asked.metadata.message_type == "train" and self.rounds[node] == 2:
+                del self._waiting[message_id]
+                yield Message(Error(3, "node unavailable"), reply_to=asked)
+            else:
+                yield from InProcessGrid.pull_messages(self, [message_id])
+
+
+def test_a_hospital_that_comes_to_a_resumed_run_trains_by_its_plan(tiny_study, tmp_path: Path):
+    study = with_federation(tiny_study, rounds=2, min_sites=1, retries=0)
+    files = study.write_sites(tmp_path / "s")
+    folder, task = RunFolder(tmp_path / "run"), load_task("brats-2021")
+    with pytest.raises(FederationError, match="round 2"):
+        start(study, grid_of(DyingInRoundTwo, [files["alpha"]]), folder)
+    plan = folder.plan.read_bytes()
+    grid = grid_of(InProcessGrid, files.values())
+    changes = Changes(admit=("beta",))
+    log = EventLog(folder.events)
+    run(study.config, task, FlowerSites(grid), folder, log, device="", changes=changes)
+    assert folder.plan.read_bytes() == plan
+    trained = {(event["site"], event["round"]) for event in events(folder, "SiteTrained")}
+    assert trained == {("alpha", 1), ("alpha", 2), ("beta", 2)}
+
+
+@pytest.mark.parametrize("method", ["local-only", "feddyn"])
+def test_no_hospital_comes_to_methods_that_are_made_for_those_that_began(
+    tiny_study, tmp_path: Path, method: str
+):
+    study = with_federation(
+        tiny_study, rounds=1, min_sites=1, methods=("fedavg", method), dynamic_alpha=0.1
+    )
+    files = study.write_sites(tmp_path / "s")
+    folder = RunFolder(tmp_path / "run")
+    start(study, grid_of(InProcessGrid, [files["alpha"]]), folder)
+    with pytest.raises(ConfigError, match=f"admit: the state of {method} has no place"):
+        run(
+            study.config,
+            TASK,
+            FlowerSites(grid_of(InProcessGrid, files.values())),
+            folder,
+            EventLog(folder.events),
+            device="",
+            changes=Changes(admit=("beta",)),
+        )
+
+
+def test_a_run_that_begins_has_nobody_to_admit(tiny_study, tmp_path: Path):
+    files = tiny_study.write_sites(tmp_path / "s")
+    folder, changes = RunFolder(tmp_path / "run"), Changes(admit=("beta",))
+    sites = FlowerSites(grid_of(InProcessGrid, files.values()))
+    with pytest.raises(ConfigError, match="expected for a run that is resumed"):
+        run(
+            tiny_study.config,
+            TASK,
+            sites,
+            folder,
+            EventLog(folder.events),
+            device="",
+            changes=changes,
+        )

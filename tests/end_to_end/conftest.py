@@ -55,15 +55,16 @@ class FlowerFederation:
 
     def kill_server_app(self) -> None:
         """End the process that runs the experiment, and not the SuperLink."""
-        group = self.running["link"].pid
+        killed = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                command = (folder / "cmdline").read_bytes()
-                in_group = os.getpgid(int(folder.name)) == group
+                command = (folder / "cmdline").read_bytes().decode()
             except OSError:  # ended meanwhile
                 continue
-            if in_group and b"serverapp" in command:
+            if "flwr-serverapp" in command and f":{self.port}" in command:
                 os.kill(int(folder.name), signal.SIGKILL)
+                killed.append(command)
+        assert killed, "expected a running ServerApp"
 
     def start_run(self, folder: Path) -> None:
         """Start the experiment in a run directory, or resume it."""
@@ -77,11 +78,11 @@ class FlowerFederation:
         )
         assert started.returncode == 0, started.stdout + started.stderr
 
-    def wait_for_event(self, folder: Path, **fields: object) -> None:
-        """Wait until an event with these fields is in a run's log."""
+    def wait_for_event(self, folder: Path, times: int = 1, **fields: object) -> None:
+        """Wait until so many events with these fields are in a run's log."""
 
         def found() -> bool:
-            return any(fields.items() <= event.items() for event in events_of(folder))
+            return sum(fields.items() <= e.items() for e in events_of(folder)) >= times
 
         try:
             wait_until(found, f"{fields} happens", RUN_TIMEOUT_S)

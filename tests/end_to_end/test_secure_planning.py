@@ -30,7 +30,8 @@ from common.wire import body_of, to_content, weights_of
 from server.events import EventLog
 from server.flower_sites import FlowerSites
 from server.planning.agreeing import agree
-from server.planning.joining import Cohort, join
+from server.planning.cohort import Cohort
+from server.planning.joining import join
 from server.run import run as run_federation
 from server.run_folder import RunFolder
 from simulation.grid import InProcessGrid

@@ -16,7 +16,7 @@ from common.planning.plan import Configuration, Normalization, Plan, PlannedFor
 from common.task import Task
 from server.events import EventLog, Note
 from server.experiment import Experiment
-from server.planning.joining import Cohort
+from server.planning.cohort import Cohort
 from server.run_folder import RunFolder
 from server.sites import Sites
 

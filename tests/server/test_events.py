@@ -28,6 +28,7 @@ from server.events import (
     SiteExcluded,
     SiteFailed,
     SiteJoined,
+    SiteLeft,
     SiteTrained,
     SiteValidated,
     read_events,
@@ -67,6 +68,7 @@ ALL: tuple[Event, ...] = (
     PictureReleased(method="fedavg", site="h", kind="best", dice=0.9, file="pictures/x.png"),
     RunFinished(seconds=125.0, peak_memory_bytes=3 * 2**29),
     RanksReleased(site="h", n_cases=12, n_aggregates=6),
+    SiteLeft(site="a"),
     PostprocessingChosen(
         method="fedavg",
         steps=("components of WT below 50 mm3 go",),
@@ -201,6 +203,7 @@ def test_a_whole_line_of_no_known_event_is_a_clear_mistake(tmp_path: Path, line:
         (ALL[11], "h: learning-free floor on WT: mean Dice 0.625"),
         (ALL[12], ""),
         (ALL[13], "run finished in 125 s, peak memory 1.5 GiB"),
+        (ALL[15], "a left the run"),
         (ALL[14], "h released rank sums of 12 cases and 6 aggregates"),
     ],
 )

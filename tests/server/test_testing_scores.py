@@ -25,7 +25,7 @@ from common.task import load_task
 from server import ranking, testing
 from server.events import EventLog, HeldOutScored, PictureReleased, RanksReleased, read_events
 from server.experiment import Experiment
-from server.planning.joining import Cohort
+from server.planning.cohort import Cohort
 from server.run_folder import RunFolder, load_model
 from server.sites import Answers, Failure, Reply
 from server.strategies import State, build_strategy
