@@ -5,7 +5,7 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from common.codec import read_json, write_json
-from common.config import RunConfig
+from common.config import Federation, RunConfig
 from common.errors import ConfigError, FederationError
 from common.messages import Measured, MeasureTask
 from common.planning.fingerprint import empty, merge_all
@@ -48,7 +48,7 @@ def join(
 
     Raises:
         FederationError: when a site cannot describe its data, or too few or none of a role came.
-        ConfigError: when the root site of the method trust is not among those that came.
+        ConfigError: when the sites that came lack what the configuration needs of them.
     """
     config.check_task(task)
     federation = config.federation
@@ -62,17 +62,7 @@ def join(
     measured = {reply.site: reply.value for reply in all_of(answers, "describe its data")}
     held_out = {name: measured[name] for name in sorted(measured) if name in federation.held_out}
     training = {name: measured[name] for name in sorted(measured) if name not in held_out}
-    if missing := sorted(set(federation.held_out) - set(held_out)):
-        raise FederationError(f"held-out sites {missing}: expected, did not connect")
-    if "trust" in federation.methods and federation.root_site not in training:
-        raise ConfigError(
-            f"federation.root_site: expected one of the training sites {', '.join(training)}, "
-            f"found {federation.root_site!r}"
-        )
-    if len(training) < federation.min_sites:
-        raise FederationError(
-            f"training sites: expected at least {federation.min_sites}, found {len(training)}"
-        )
+    _require_roles(federation, training, held_out)
     memory_gb = min((m.memory_gb for m in training.values() if m.memory_gb), default=None)
     cohort = Cohort(training, held_out, memory_gb)
     cohort = resumed(cohort, kept, changes) if kept else cohort
@@ -90,6 +80,29 @@ def join(
         role = "held-out" if name in held_out else "training"
         log.append(SiteJoined(site=name, role=role, n_cases=value.n_cases))
     return cohort
+
+
+def _require_roles(
+    federation: Federation, training: Mapping[str, Measured], held_out: Mapping[str, Measured]
+) -> None:
+    """Demand the sites, and of them the numbers, that the configuration cannot do without."""
+    if missing := sorted(set(federation.held_out) - set(held_out)):
+        raise FederationError(f"held-out sites {missing}: expected, did not connect")
+    if "trust" in federation.methods and federation.root_site not in training:
+        raise ConfigError(
+            f"federation.root_site: expected one of the training sites {', '.join(training)}, "
+            f"found {federation.root_site!r}"
+        )
+    if len(training) < federation.min_sites:
+        raise FederationError(
+            f"training sites: expected at least {federation.min_sites}, found {len(training)}"
+        )
+    masked = sorted(name for name, value in training.items() if value.n_cases is None)
+    if federation.min_case_share is not None and masked:
+        raise ConfigError(
+            "federation.min_case_share: expected sites that tell how many cases they have, "
+            f"found {', '.join(masked)}"
+        )
 
 
 def _with_unseen(sites: Sites, cohort: Cohort, task: Task, run: str, log: EventLog) -> Cohort:

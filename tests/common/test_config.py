@@ -313,3 +313,46 @@ def test_a_held_out_site_is_listed_once() -> None:
 )
 def test_a_mistake_in_the_augmentation_is_named(augmentation: dict[str, object], line: str) -> None:
     assert faults(training__augmentation=augmentation) == [f"run.toml: {line}"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        (
+            {"sites_per_round": 1, "min_sites": 2},
+            "federation: sites_per_round: expected at least min_sites = 2, found 1",
+        ),
+        ({"retries": 11}, "federation.retries: expected less than or equal to 10, found 11"),
+        (
+            {"late_rounds": -1},
+            "federation.late_rounds: expected greater than or equal to 0, found -1",
+        ),
+        (
+            {"exclude_after": 0},
+            "federation.exclude_after: expected greater than or equal to 1, found 0",
+        ),
+        ({"max_norm_ratio": 1.0}, "federation.max_norm_ratio: expected greater than 1, found 1.0"),
+        (
+            {"min_case_share": 1.5},
+            "federation.min_case_share: expected less than or equal to 1, found 1.5",
+        ),
+        (
+            {"upload": "float8"},
+            (
+                "federation.upload: expected 'float32', 'float16', 'bfloat16' or 'int8', "
+                "found 'float8'"
+            ),
+        ),
+        (
+            {"upload": "int8", "methods": ["partial-sharing"], "withheld_fraction": 0.4},
+            (
+                "federation.upload: expected 'float32' with partial-sharing, whose sites send "
+                "values and not changes, found 'int8'"
+            ),
+        ),
+    ],
+)
+def test_a_mistake_in_what_a_round_asks_for_is_named(changed: dict[str, object], line: str) -> None:
+    assert faults(**{f"federation__{key}": value for key, value in changed.items()}) == [
+        f"run.toml: {line}"
+    ]
