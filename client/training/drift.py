@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from client.site import SiteConfig
 from common.errors import ConfigError
-from common.files import keep_recent, round_of, write_atomically
+from common.files import keep_recent, newest_up_to, write_atomically
 
 ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
 
@@ -42,16 +42,14 @@ def load_drift(path: Path, network: nn.Module) -> list[Tensor]:
     Raises:
         ConfigError: when the file is damaged.
     """
-    wanted = round_of(path) or 0
-    numbered = [(round_of(other), other) for other in path.parent.glob(f"round-*{path.suffix}")]
-    usable = sorted((n, other) for n, other in numbered if n is not None and n <= wanted)
-    if not usable:
+    newest = newest_up_to(path)
+    if newest is None:
         return [torch.zeros_like(parameter) for parameter in network.parameters()]
     try:
-        kept = load(usable[-1][1].read_bytes())
+        kept = load(newest.read_bytes())
         return [kept[name].to(parameter) for name, parameter in network.named_parameters()]
     except (SafetensorError, KeyError) as error:
-        raise ConfigError(f"{usable[-1][1]}: expected a site's drift: {error}") from None
+        raise ConfigError(f"{newest}: expected a site's drift: {error}") from None
 
 
 def shifted(received: Sequence[Tensor], drift: Sequence[Tensor]) -> list[Tensor]:
