@@ -62,12 +62,6 @@ class Cohort:
         told, unseen = self.training[site].n_cases, self.secure_sum
         return told if told is not None else unseen.n_cases if unseen is not None else 0
 
-    @property
-    def n_cases(self) -> int:
-        """How many cases the training sites have that are there now."""
-        told = sum(value.n_cases or 0 for value in self.training.values())
-        return told + (self.secure_sum.n_cases if self.secure_sum else 0)
-
 
 @dataclass(frozen=True)
 class Changes:

@@ -69,10 +69,9 @@ def join(
     measured = {name: measured[name] for name in cohort.everyone}
     _require_one_version(measured)
     cohort = _with_unseen(sites, cohort, task, folder.name, log)
-    if cohort.n_cases > MAX_CASES:
-        raise FederationError(
-            f"training cases: expected at most {MAX_CASES}, found {cohort.n_cases}"
-        )
+    most = sum(cohort.most_cases(site) for site in cohort.training)  # what they could claim later
+    if most > MAX_CASES:
+        raise FederationError(f"training cases: expected at most {MAX_CASES}, found {most}")
     write_json(folder.cohort, recorded(cohort))
     for name in sorted(set(cohort.left) - set(kept.left if kept else ())):
         log.append(SiteLeft(site=name))

@@ -13,7 +13,8 @@ v begins as tau^2. FedAvgM: m <- beta1 m + d; w <- w + eta m.
 Sources: Reddi et al. 2021, Adaptive federated optimization, algorithm 2; FedAvgM: Hsu et al. 2019,
 Measuring the effects of non-identical data distribution. Flower's FedAdam begins v as 0 and
 corrects m and v for their beginning, which the paper does not; its classes keep the moments in the
-process only. Here they are part of the checkpoint: a resumed run is the undisturbed one.
+process only. Here they are part of the checkpoint: a resumed run is the undisturbed one. Moments
+are kept in the type of the weights, as torch's optimisers keep them, and reckoned in float64.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,10 +46,10 @@ def fedopt(rule: Rule, optimizer: ServerOptimizer) -> Strategy:
 
 
 def _init(rule: Rule, optimizer: ServerOptimizer, weights: Weights, sites: Sequence[str]) -> State:  # noqa: ARG001 - one model for all sites
-    moments = {FIRST: {name: np.zeros(tensor.shape) for name, tensor in weights.items()}}
+    moments = {FIRST: {name: np.zeros_like(tensor) for name, tensor in weights.items()}}
     if rule != "fedavgm":
         begin = optimizer.tau**2
-        moments[SECOND] = {name: np.full(tensor.shape, begin) for name, tensor in weights.items()}
+        moments[SECOND] = {name: np.full_like(tensor, begin) for name, tensor in weights.items()}
     return {GLOBAL: weights, **moments}
 
 
@@ -58,9 +59,11 @@ def _aggregate(
     averaged = FEDAVG.aggregate(state, updates)
     if averaged is state:  # nobody answered
         return state
-    after = {group: dict(tensors) for group, tensors in state.items()}
+    mean = dict(averaged[GLOBAL])
+    del averaged  # each tensor of the mean is let go as soon as it is used
+    after: dict[str, dict[str, NDArray[np.generic]]] = {group: {} for group in state}
     for name, tensor in state[GLOBAL].items():
-        step = averaged[GLOBAL][name].astype(np.float64) - tensor
+        step = mean.pop(name).astype(np.float64) - tensor
         if rule == "fedavgm":
             first = optimizer.beta1 * state[FIRST][name] + step
             moved = tensor + optimizer.learning_rate * first
@@ -68,8 +71,8 @@ def _aggregate(
             first = optimizer.beta1 * state[FIRST][name] + (1 - optimizer.beta1) * step
             second = _second(rule, optimizer, state[SECOND][name], step**2)
             moved = tensor + optimizer.learning_rate * first / (np.sqrt(second) + optimizer.tau)
-            after[SECOND][name] = second
-        after[FIRST][name] = first
+            after[SECOND][name] = second.astype(tensor.dtype)
+        after[FIRST][name] = first.astype(tensor.dtype)
         after[GLOBAL][name] = moved.astype(tensor.dtype)
     return after
 
