@@ -28,7 +28,7 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from common.axes import Weights
-from common.config import Federation, MethodName, ServerOptimizer
+from common.federation import Federation, MethodName, ServerOptimizer
 from common.messages import TrainTask, Update
 from common.wire import WEIGHTS, to_content
 from server.exact_sum import ExactSum, fold

@@ -11,9 +11,9 @@ from torch import nn
 
 from common.batchnorm import local_names
 from common.codec import read_json, read_toml, record, write_json
-from common.config import SiteName
 from common.errors import MessageError, PolicyError
 from common.evaluation.aggregates import MetricsRelease
+from common.federation import SiteName
 from common.files import make_folder
 from common.messages import PrepareTask
 from common.network import build_network

@@ -7,8 +7,8 @@ from safetensors.numpy import load_file, save
 
 from client.site import SiteConfig
 from common.axes import Weights
-from common.config import Upload
 from common.errors import ConfigError
+from common.federation import Upload
 from common.files import keep_recent, newest_up_to, write_atomically
 from common.messages import TrainTask
 from common.transport import rounded

@@ -10,9 +10,10 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import StringConstraints
 
 from common.codec import record
-from common.config import Model, RunConfig, SiteName
+from common.config import Model, RunConfig
 from common.evaluation.aggregates import Aggregate
 from common.evaluation.postprocess import Chain
+from common.federation import SiteName
 from common.planning.fingerprint import Fingerprint
 from common.planning.plan import Plan
 from common.ranks.rank_sums import RankSums

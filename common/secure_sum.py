@@ -42,8 +42,8 @@ from numpy.typing import NDArray
 from pydantic import StringConstraints
 
 from common.codec import canonical_json, content_hash, record
-from common.config import SiteName
 from common.errors import ConfigError, PolicyError
+from common.federation import SiteName
 
 Words = NDArray[np.uint64]
 Nonce = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.axes import Weights
-from common.config import Upload
+from common.federation import Upload
 
 SENT_AS = {"float16": "float16", "bfloat16": "uint16", "int8": "int8"}
 """Number type of a rounded tensor; numpy has no bfloat16, its upper 16 bits travel."""

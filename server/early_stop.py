@@ -7,7 +7,7 @@ the round after it; only rounds whose answers are complete are looked at.
 
 from pathlib import Path
 
-from common.config import EarlyStop
+from common.federation import EarlyStop
 from server.validation_curve import validation_curve
 
 

@@ -7,8 +7,8 @@ the same sites.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.config import Federation
 from common.errors import FederationError
+from common.federation import Federation
 from common.messages import TrainTask
 from common.random import step_rng
 from server.events import EventLog, SiteExcluded, SiteFailed, SiteTrained, read_events

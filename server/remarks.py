@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from common.config import Federation, RunConfig
+from common.config import RunConfig
+from common.federation import Federation
 from server.strategies.partial_sharing import PUBLISHED_FRACTION
 
 COUNT_SITES_ONCE = frozenset(

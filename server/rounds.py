@@ -3,8 +3,8 @@
 import time
 
 from common.batchnorm import local_names
-from common.config import MethodName
 from common.errors import MessageError
+from common.federation import MethodName
 from common.messages import TrainTask, ValidateTask
 from common.network import build_network, initial_weights
 from common.planning.plan import configuration_of

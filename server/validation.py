@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.axes import Weights
-from common.config import Upload
 from common.errors import MessageError
 from common.evaluation.aggregates import Aggregate
+from common.federation import Upload
 from common.messages import Picture, Ranked, Tested, TrainTask, Update
 from common.partial_sharing import complete
 from common.ranks.rank_sums import RankSums

@@ -13,7 +13,8 @@ import consilium
 from client.site import SiteConfig
 from common.augmentation import Augmentation
 from common.codec import write_toml
-from common.config import Evaluation, Federation, Model, Planning, RunConfig, Training
+from common.config import Evaluation, Model, Planning, RunConfig, Training
+from common.federation import Federation
 from common.schedules import Poly
 from common.task import load_task
 from simulation.phantoms import PhantomSite, PhantomStudy, partition_of, write_study

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from common.codec import content_hash, record
-from common.config import Federation, SiteName
 from common.errors import ConfigError, FederationError
+from common.federation import Federation, SiteName
 from common.messages import Measured
 from common.planning.fingerprint import Fingerprint, merge_all
 

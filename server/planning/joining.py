@@ -5,8 +5,9 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from common.codec import read_json, write_json
-from common.config import Federation, RunConfig
+from common.config import RunConfig
 from common.errors import ConfigError, FederationError
+from common.federation import Federation
 from common.messages import Measured, MeasureTask
 from common.planning.fingerprint import empty, merge_all
 from common.task import Task

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from common.config import Federation, MethodName, ServerOptimizer
+from common.federation import Federation, MethodName, ServerOptimizer
 from server.strategies.bulyan import bulyan
 from server.strategies.cyclic import CYCLIC, INCREMENTAL
 from server.strategies.dwa import DWA

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import fewest_sites
+from common.federation import fewest_sites
 from server.strategies.fedavg import FEDAVG, GLOBAL
 from server.strategies.gathered import as_sent, gathered, squared_distances, tensors
 from server.strategies.krum import scores

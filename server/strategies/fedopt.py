@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.axes import Weights
-from common.config import ServerOptimizer
+from common.federation import ServerOptimizer
 from server.strategies.fedavg import FEDAVG, GLOBAL
 from server.strategies.strategy import SiteUpdate, State, Strategy
 

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import fewest_sites
+from common.federation import fewest_sites
 from server.strategies.fedavg import FEDAVG, GLOBAL
 from server.strategies.gathered import gathered, squared_distances, weighted_mean
 from server.strategies.strategy import SiteUpdate, State, Strategy

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from common.config import fewest_sites
+from common.federation import fewest_sites
 from server.strategies.fedavg import FEDAVG, GLOBAL
 from server.strategies.gathered import as_sent, gathered, tensors
 from server.strategies.strategy import SiteUpdate, State, Strategy

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from common.codec import decode, encode
-from common.config import Federation, Training
+from common.config import Training
 from common.errors import ConfigError
+from common.federation import Federation
 from common.losses import (
     NNUNET_LOSS,
     CrossEntropy,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from common.axes import Weights
-from common.config import Upload
+from common.federation import Upload
 from common.transport import SENT_AS, change_of, is_rounded, restored, rounded
 
 UPLOADS = sorted(SENT_AS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from common.axes import Weights
-from common.config import Federation, MethodName, ServerOptimizer
+from common.federation import Federation, MethodName, ServerOptimizer
 from server.run_folder import latest_checkpoint, save_checkpoint
 from server.strategies import BUILDERS, SiteUpdate, State, Strategy, build_strategy
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config import EarlyStop
+from common.federation import EarlyStop
 from server.early_stop import stops
 from server.events import EventLog, SiteValidated
 

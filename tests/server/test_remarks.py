@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from common.augmentation import Augmentation
-from common.config import Evaluation, Federation, Model, Planning, RunConfig, Training
+from common.config import Evaluation, Model, Planning, RunConfig, Training
+from common.federation import Federation
 from common.schedules import Poly
 from server.remarks import remarks
 

@@ -12,11 +12,12 @@ import pytest
 from common import messages
 from common.axes import Weights
 from common.codec import decode
-from common.config import MethodName, RunConfig
+from common.config import RunConfig
 from common.errors import FederationError
 from common.evaluation.mean_scores import mean_table
 from common.evaluation.metrics import RegionScore
 from common.evaluation.scores import ScoreTable, read_scores
+from common.federation import MethodName
 from common.planning.fingerprint import empty
 from common.planning.plan import Configuration, Normalization, Plan, PlannedFor
 from common.ranks.rank_sums import no_cases, sums_of_tables

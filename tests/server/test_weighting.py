@@ -3,16 +3,9 @@
 import pytest
 
 from common.augmentation import Augmentation
-from common.config import (
-    Evaluation,
-    Federation,
-    Model,
-    Planning,
-    RunConfig,
-    Training,
-    Weighting,
-)
+from common.config import Evaluation, Model, Planning, RunConfig, Training
 from common.errors import ConfigError, MessageError
+from common.federation import Federation, Weighting
 from common.messages import Update
 from common.planning.plan import Configuration, Normalization, Plan, PlannedFor
 from common.schedules import Poly

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.axes import Weights
-from common.config import Federation, MethodName, ServerOptimizer
+from common.federation import Federation, MethodName, ServerOptimizer
 from server.run_folder import latest_checkpoint, save_checkpoint
 from server.strategies import SiteUpdate, State, Strategy, build_strategy
 from server.strategies.moving_average import averaged, averaging
