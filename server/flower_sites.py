@@ -185,6 +185,8 @@ class FlowerSites:
         nodes: Mapping[str, int] | None = None,
     ) -> Answers[T]:
         """Send one message per site, then yield each answer as it arrives."""
+        if nodes is None:
+            self._find_again()
         questions = self._questions(action, tasks, nodes or self._nodes)
         for question, message in self._mailbox.ask(questions, _packing(tasks, {}), timeout_s):
             yield _answer(cls, question.site, message, timeout_s)
