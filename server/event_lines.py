@@ -1,5 +1,7 @@
 """Events in words, one line each, for people who watch a run."""
 
+from statistics import fmean
+
 from server.events import (
     Event,
     FloorMeasured,
@@ -13,6 +15,7 @@ from server.events import (
     RunStarted,
     SiteFailed,
     SiteJoined,
+    SitePersonalised,
     SiteTrained,
     SiteValidated,
 )
@@ -55,6 +58,9 @@ def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - as ab
         case SiteValidated():
             dice = ", ".join(f"{region} {value:.3f}" for region, value in event.dice.items())
             return f"{event.method} after round {event.round}: {event.site}: Dice {dice}"
+        case SitePersonalised():
+            shared, own = fmean(event.shared.values()), fmean(event.own.values())
+            return f"{event.method}: {event.site}: Dice {shared:.3f}, of its own model {own:.3f}"
         case SiteFailed():
             where = f"{event.method} round {event.round}: {event.site}"
             return f"{where} FAILED: {event.code}: {event.reason}"

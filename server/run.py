@@ -13,6 +13,7 @@ from common.config import RunConfig
 from common.errors import ConfigError
 from common.task import Task
 from server.events import EventLog, RunFinished, RunStarted
+from server.personalised import compare_personalised
 from server.planning.agreeing import agree
 from server.planning.joining import join
 from server.postprocessing import choose_postprocessing
@@ -53,6 +54,8 @@ def run(
     experiment = Experiment(config, task, plan, cohort, folder, sites, log)
 
     trained = [train_method(experiment, method) for method in config.federation.methods]
+    for strategy, state in trained:
+        compare_personalised(experiment, strategy, state)
     models = {
         strategy.name: score_method(
             experiment, strategy, state, choose_postprocessing(experiment, strategy, state)

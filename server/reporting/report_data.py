@@ -33,6 +33,7 @@ from server.events import (
     RunStarted,
     SiteFailed,
     SiteJoined,
+    SitePersonalised,
     SiteTrained,
     SiteValidated,
     read_events,
@@ -89,6 +90,7 @@ class ReportData:
     plan_made: PlanMade | None
     trained: tuple[SiteTrained, ...]
     validated: tuple[SiteValidated, ...]
+    personalised: tuple[SitePersonalised, ...]
     rounds: tuple[RoundFinished, ...]
     failures: tuple[SiteFailed, ...]
     notes: tuple[str, ...]
@@ -191,6 +193,7 @@ def collect(run_dir: Path) -> ReportData:
         validated=_last(
             events, SiteValidated, lambda event: (event.method, event.round, event.site)
         ),
+        personalised=_last(events, SitePersonalised, lambda event: (event.method, event.site)),
         rounds=_last(events, RoundFinished, lambda event: (event.method, event.round)),
         failures=tuple(event for event in events if isinstance(event, SiteFailed)),
         notes=tuple(dict.fromkeys(event.text for event in events if isinstance(event, Note))),

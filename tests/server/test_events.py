@@ -26,6 +26,7 @@ from server.events import (
     RunStarted,
     SiteFailed,
     SiteJoined,
+    SitePersonalised,
     SiteTrained,
     SiteValidated,
     read_events,
@@ -68,6 +69,9 @@ ALL: tuple[Event, ...] = (
         steps=("components of WT below 50 mm3 go",),
         reasons=("changes 3 of 9 validation cases", "none of 27 candidates helps"),
         sites=("a", "b"),
+    ),
+    SitePersonalised(
+        method="fedavg", site="a", n_steps=20, shared={"WT": 0.5, "ET": 0.25}, own={"WT": 0.75}
     ),
 )
 
@@ -196,6 +200,7 @@ def test_a_whole_line_of_no_known_event_is_a_clear_mistake(tmp_path: Path, line:
         (ALL[10], ""),
         (ALL[11], "run finished in 125 s, peak memory 1.5 GiB"),
         (ALL[12], "h released rank sums of 12 cases and 6 aggregates"),
+        (ALL[14], "fedavg: a: Dice 0.375, of its own model 0.750"),
     ],
 )
 def test_an_event_in_words(event: Event, line: str) -> None:
