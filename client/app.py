@@ -1,4 +1,4 @@
-"""The Flower side of a site: ten kinds of message in, records out, and no text about errors.
+"""The Flower side of a site: eleven kinds of message in, records out, and no text about errors.
 
 Flower sends an exception's text and traceback to the coordinator; either may name a patient's
 folder. Here every error becomes a code; its text goes to the site's own log.
@@ -14,7 +14,16 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
-from client import agreement, first_stage, held_out, masking, postprocessing, rank_models, rounds
+from client import (
+    agreement,
+    first_stage,
+    held_out,
+    masking,
+    personalise,
+    postprocessing,
+    rank_models,
+    rounds,
+)
 from client.site import SiteConfig, load_site, site_log
 from common.axes import Weights
 from common.errors import (
@@ -31,6 +40,7 @@ from common.messages import (
     FloorTask,
     KeysTask,
     MeasureTask,
+    PersonaliseTask,
     PostprocessTask,
     PrepareTask,
     RankTask,
@@ -74,6 +84,7 @@ app.query("measure")(_answering(MeasureTask, agreement.measure_site))
 app.query("prepare")(_answering(PrepareTask, agreement.prepare_site))
 app.query("first_stage")(_answering_weights(FirstStageTask, first_stage.predict_first_stage))
 app.train()(_answering_weights(TrainTask, rounds.train_round))
+app.train("personalise")(_answering_weights(PersonaliseTask, personalise.personalise))
 app.evaluate("validate")(_answering_weights(ValidateTask, rounds.validate))
 app.evaluate("postprocess")(_answering_weights(PostprocessTask, postprocessing.try_steps))
 app.evaluate("test")(_answering_weights(TestTask, held_out.score_model))

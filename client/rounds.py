@@ -42,15 +42,9 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
     agreement = load_agreement(site, task.run, task.plan_hash)
     network, device, ready = network_after(site, agreement, task.method, task.round - 1, weights)
     training, _ = split(site, agreement)
-    validation = _validation_dice(site, agreement, network, device) if ready else None
-    cached = _in_memory(entries(site, agreement, training))
-    require_first_stage(cached, agreement)
-    n_steps, loss = train_locally(
-        LocalRound(site, agreement, task, weights, len(training)),
-        network,
-        device,
-        lambda first, n_steps: _batches(site, agreement, cached, task, first, n_steps),
-    )
+    validation = validation_dice(site, agreement, network, device) if ready else None
+    wanted = LocalRound(site, agreement, task, weights, len(training))
+    n_steps, loss = train_on_cases(wanted, network, device)
     kept = agreement.local_names(network)
     save_local(statistics_file(site, task.run, task.method, task.round), network, kept)
     trained = {name: w for name, w in weights_of(network).items() if name not in kept}
@@ -72,7 +66,7 @@ def validate(site: SiteConfig, task: ValidateTask, weights: Weights) -> Validate
     """Test the weights after a round, with this site's statistics, on its validation cases."""
     agreement = load_agreement(site, task.run, task.plan_hash)
     network, device, ready = network_after(site, agreement, task.method, task.round, weights)
-    return Validated(dice=_validation_dice(site, agreement, network, device) if ready else None)
+    return Validated(dice=validation_dice(site, agreement, network, device) if ready else None)
 
 
 def network_after(
@@ -94,6 +88,24 @@ def network_after(
     )
     device.place_network(network)
     return network, device, ready
+
+
+def train_on_cases(wanted: LocalRound, network: nn.Module, device: Device) -> tuple[int, float]:
+    """Train a network that holds the received weights on the site's own cases, in place.
+
+    Returns:
+        Number of steps and mean loss.
+    """
+    site, agreement = wanted.site, wanted.agreement
+    training, _ = split(site, agreement)
+    cached = _in_memory(entries(site, agreement, training))
+    require_first_stage(cached, agreement)
+    return train_locally(
+        wanted,
+        network,
+        device,
+        lambda first, n_steps: _batches(site, agreement, cached, wanted.task, first, n_steps),
+    )
 
 
 def _in_memory(cached: tuple[CacheEntry, ...]) -> tuple[CacheEntry, ...]:
@@ -127,7 +139,7 @@ def _batches(
     return batches(cached, recipe, first_step, n_steps, rng_of_step, workers=idle_cores())
 
 
-def _validation_dice(
+def validation_dice(
     site: SiteConfig, agreement: Agreement, network: nn.Module, device: Device
 ) -> dict[str, float] | None:
     """Return the mean Dice per region over the validation cases, on the plan's grid.

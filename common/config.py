@@ -130,6 +130,9 @@ class Evaluation:
     postprocessing: Literal["off", "chosen"] = "off"
     """Whether steps after the network are tried on all sites' validation cases; those that help
     there are done from then on (`common.evaluation.postprocess_choice`)."""
+    personalised_steps: Annotated[int, Ge(1)] | None = None
+    """Further steps that every training site takes from the final shared model, only to compare
+    its own model with the shared one on its validation cases; None for no comparison."""
 
 
 @record

@@ -174,6 +174,28 @@ class Validated:
 
 
 @record
+class PersonaliseTask:
+    """Coordinator to training site, beside the final weights: train them further for yourself."""
+
+    run: str
+    plan_hash: str
+    method: str
+    round: Annotated[int, Ge(1)]
+    """After which the weights were made."""
+    n_steps: Annotated[int, Ge(1)]
+
+
+@record
+class Personalised:
+    """Site to coordinator: mean Dice per region on its validation cases; its model stays there."""
+
+    shared: dict[str, float] | None = None
+    """Of the weights as received, with this site's statistics; None without validation cases."""
+    own: dict[str, float] | None = None
+    """Of the same weights after the site's further steps."""
+
+
+@record
 class PostprocessTask:
     """Coordinator to training site, beside weights: try these steps on your validation cases.
 

@@ -1,5 +1,7 @@
 """Events in words, one line each, for people who watch a run."""
 
+from statistics import fmean
+
 from server.events import (
     Event,
     FloorMeasured,
@@ -16,6 +18,7 @@ from server.events import (
     SiteFailed,
     SiteJoined,
     SiteLeft,
+    SitePersonalised,
     SiteTrained,
     SiteValidated,
 )
@@ -57,6 +60,9 @@ def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - as ab
         case SiteValidated():
             dice = ", ".join(f"{region} {value:.3f}" for region, value in event.dice.items())
             return f"{event.method} after round {event.round}: {event.site}: Dice {dice}"
+        case SitePersonalised():
+            shared, own = fmean(event.shared.values()), fmean(event.own.values())
+            return f"{event.method}: {event.site}: Dice {shared:.3f}, of its own model {own:.3f}"
         case SiteFailed() | ReplyIgnored() | SiteExcluded():
             return _line_of_trouble(event)
         case RoundFinished():

@@ -93,6 +93,18 @@ class SiteValidated:
 
 
 @record
+class SitePersonalised:
+    """A site compared the final shared model with its own, made from it by further training."""
+
+    method: str
+    site: str
+    n_steps: int
+    shared: dict[str, float]
+    """Mean Dice per region on the site's validation cases."""
+    own: dict[str, float]
+
+
+@record
 class SiteFailed:
     """A site's reply was an error or was refused; it did not count."""
 
@@ -216,6 +228,7 @@ Event: TypeAlias = (
     | Note
     | SiteTrained
     | SiteValidated
+    | SitePersonalised
     | SiteFailed
     | ReplyIgnored
     | SiteExcluded

@@ -20,6 +20,8 @@ from common.messages import (
     KeysTask,
     Measured,
     MeasureTask,
+    Personalised,
+    PersonaliseTask,
     PostprocessTask,
     Prepared,
     PrepareTask,
@@ -124,6 +126,13 @@ class FlowerSites:
     ) -> Answers[Validated]:
         """Ask sites to test weights on their validation cases."""
         return self._ask(Validated, "evaluate.validate", tasks, timeout_s)
+
+    def personalise(
+        self, tasks: Mapping[str, tuple[PersonaliseTask, Weights]], timeout_s: float
+    ) -> Answers[Personalised]:
+        """Ask sites to train the final weights further, for a comparison that stays with them."""
+        action = "train.personalise"
+        return self._ask(Personalised, action, tasks, timeout_s)
 
     def postprocess(
         self, tasks: Mapping[str, tuple[PostprocessTask, Weights]], timeout_s: float

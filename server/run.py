@@ -14,6 +14,7 @@ from common.errors import ConfigError
 from common.task import Task
 from server.events import EventLog, RunFinished, RunStarted
 from server.experiment import Experiment
+from server.personalised import compare_personalised
 from server.planning.agreeing import agree
 from server.planning.cohort import Changes
 from server.planning.joining import NO_CHANGES, join
@@ -76,6 +77,8 @@ def _run(
     experiment = Experiment(config, task, plan, cohort, folder, sites, log)
 
     trained = [train_method(experiment, method) for method in config.federation.methods]
+    for strategy, state in trained:
+        compare_personalised(experiment, strategy, state)
     models = {
         strategy.name: score_method(
             experiment, strategy, state, choose_postprocessing(experiment, strategy, state)

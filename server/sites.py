@@ -18,6 +18,8 @@ from common.messages import (
     KeysTask,
     Measured,
     MeasureTask,
+    Personalised,
+    PersonaliseTask,
     PostprocessTask,
     Prepared,
     PrepareTask,
@@ -118,6 +120,11 @@ class Sites(Protocol):
         self, tasks: Mapping[str, tuple[ValidateTask, Weights]], timeout_s: float
     ) -> Answers[Validated]:
         """Ask sites to test weights on their validation cases."""
+
+    def personalise(
+        self, tasks: Mapping[str, tuple[PersonaliseTask, Weights]], timeout_s: float
+    ) -> Answers[Personalised]:
+        """Ask sites to train the final weights further, for a comparison that stays with them."""
 
     def postprocess(
         self, tasks: Mapping[str, tuple[PostprocessTask, Weights]], timeout_s: float

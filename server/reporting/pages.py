@@ -25,6 +25,7 @@ def environment(finalize: Callable[[Any], Any] | None = None) -> Environment:
     )
     environment.filters.update(
         dice=lambda value: decimals(value, 3),
+        regions=lambda found: ", ".join(f"{name} {decimals(v, 3)}" for name, v in found.items()),
         mm=lambda value: decimals(value, 1),
         p=lambda value: f"{value:.3g}",
         label=method_label,

@@ -35,6 +35,7 @@ from server.events import (
     SiteExcluded,
     SiteFailed,
     SiteJoined,
+    SitePersonalised,
     SiteTrained,
     SiteValidated,
     read_events,
@@ -105,6 +106,7 @@ class ReportData:
     plan_made: PlanMade | None
     trained: tuple[SiteTrained, ...]
     validated: tuple[SiteValidated, ...]
+    personalised: tuple[SitePersonalised, ...]
     rounds: tuple[RoundFinished, ...]
     faults: tuple[Fault, ...]
     notes: tuple[str, ...]
@@ -207,6 +209,7 @@ def collect(run_dir: Path) -> ReportData:
         validated=_last(
             events, SiteValidated, lambda event: (event.method, event.round, event.site)
         ),
+        personalised=_last(events, SitePersonalised, lambda event: (event.method, event.site)),
         rounds=_last(events, RoundFinished, lambda event: (event.method, event.round)),
         faults=tuple(_faults(events)),
         notes=tuple(dict.fromkeys(event.text for event in events if isinstance(event, Note))),

@@ -94,15 +94,16 @@ def test_no_reply_of_a_whole_run_holds_a_patients_name(named_study, tmp_path: Pa
     assert [path for path in written if PATIENT.encode() in path.read_bytes()] == []
 
 
-def test_post_processing_is_asked_about_without_a_name(named_study, tmp_path: Path):
+def test_post_processing_and_own_models_are_asked_about_without_a_name(named_study, tmp_path: Path):
     config = named_study.config
-    chosen = replace(config.evaluation, postprocessing="chosen")
+    chosen = replace(config.evaluation, postprocessing="chosen", personalised_steps=1)
     study = replace(named_study, config=replace(config, evaluation=chosen))
     grid = listening_grid(study, tmp_path / f"state_{PATIENT}")
     folder = RunFolder(tmp_path / "run")
     task = load_task("brats-2021")
     run(study.config, task, FlowerSites(grid), folder, EventLog(folder.events), device="")
     assert any(b"n_better" in text for text in grid.heard)
+    assert any(b'"own":' in text for text in grid.heard)
     assert [text for text in grid.heard if PATIENT.encode() in text] == []
 
 

@@ -29,6 +29,7 @@ from server.events import (
     SiteFailed,
     SiteJoined,
     SiteLeft,
+    SitePersonalised,
     SiteTrained,
     SiteValidated,
     read_events,
@@ -74,6 +75,9 @@ ALL: tuple[Event, ...] = (
         steps=("components of WT below 50 mm3 go",),
         reasons=("changes 3 of 9 validation cases", "none of 27 candidates helps"),
         sites=("a", "b"),
+    ),
+    SitePersonalised(
+        method="fedavg", site="a", n_steps=20, shared={"WT": 0.5, "ET": 0.25}, own={"WT": 0.75}
     ),
 )
 
@@ -205,6 +209,7 @@ def test_a_whole_line_of_no_known_event_is_a_clear_mistake(tmp_path: Path, line:
         (ALL[13], "run finished in 125 s, peak memory 1.5 GiB"),
         (ALL[15], "a left the run"),
         (ALL[14], "h released rank sums of 12 cases and 6 aggregates"),
+        (ALL[17], "fedavg: a: Dice 0.375, of its own model 0.750"),
     ],
 )
 def test_an_event_in_words(event: Event, line: str) -> None:

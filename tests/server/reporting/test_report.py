@@ -27,6 +27,7 @@ from server.events import (
     SiteExcluded,
     SiteFailed,
     SiteJoined,
+    SitePersonalised,
     SiteTrained,
     SiteValidated,
 )
@@ -121,6 +122,8 @@ def _finish_run(folder: Path, log: EventLog) -> None:
     _write_scores(folder, "local-only@west", wt_dice=(0.5, 0.6, 0.4))
     for method in METHODS:
         log.append(HeldOutScored(method=method, site="east", n_cases=3, note="from 16 patches"))
+    own = {"shared": {"WT": 0.7, "ET": 0.5}, "own": {"WT": 0.8125, "ET": 0.625}}
+    log.append(SitePersonalised(method="fedavg", site=ODD_SITE, n_steps=40, **own))
     floor = {"channel": "flair", "mean_dice": 0.6123, "threshold": 0.71}
     log.append(FloorMeasured(site="east", region="WT", **floor))
     for kind in ("worst", "best"):
@@ -220,6 +223,13 @@ class _Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
+
+
+def test_a_site_s_own_model_stands_beside_the_shared_one(html: str, markdown: str) -> None:
+    for text in (html, markdown):
+        assert "made from the shared one by further training" in text
+        assert "WT 0.700, ET 0.500" in text
+        assert "WT 0.812, ET 0.625" in text
 
 
 def test_the_summary_says_who_won_and_whether_the_floor_was_beaten(
