@@ -162,6 +162,16 @@ def fewest_sites(method: MethodName, n_faulty: int) -> int:
     return per_faulty * n_faulty + besides if n_faulty else 1
 
 
+def withstood(method: MethodName, n_faulty: int, n_updates: int) -> int:
+    """Return how many faulty updates a method withstands among so many, at most `n_faulty`.
+
+    Fewer arrive than the promise needs when faulty ones were refused before; so many less can be
+    among the others (`server.participation.require_quorum` sees to it that they were refused).
+    """
+    able = (n for n in range(n_faulty, 0, -1) if fewest_sites(method, n) <= n_updates)
+    return next(able, 0)
+
+
 def lacking(federation: Federation) -> list[str]:
     """Return what the methods of a run need and do not have."""
     found = [

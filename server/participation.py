@@ -5,15 +5,25 @@ the same sites.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import FederationError
-from common.federation import Federation
+from common.federation import FEWEST, Federation
 from common.messages import TrainTask
 from common.random import step_rng
 from server.events import EventLog, SiteExcluded, SiteFailed, SiteTrained, read_events
 from server.planning.cohort import Cohort
 from server.strategies import Strategy
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of asking: names of sites, filled while the answers arrive."""
+
+    accepted: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """Whose updates did not pass the checks; a site that is only late or silent is not here."""
 
 
 def sites_of_round(
@@ -73,27 +83,31 @@ def require_quorum(
     federation: Federation,
     cohort: Cohort,
     asked: Sequence[str],
-    accepted: Sequence[str],
+    outcome: Outcome,
     where: str,
 ) -> None:
     """Demand good updates of enough sites, and of sites with enough of the cases.
+
+    To a method that withstands faulty sites a refused update is one of them, found out; up to as
+    many as it withstands stand for themselves.
 
     Args:
         strategy: the method; a round without its required sites does not count.
         federation: of the run's configuration.
         cohort: the sites of the run.
         asked: sites that could have answered.
-        accepted: those whose updates are good.
+        outcome: of the round.
         where: method, round and log, for the message.
 
     Raises:
         FederationError: when it is not reached.
     """
-    needed = min(federation.min_sites, len(asked))
-    if len(accepted) < max(1, needed):
+    accepted, needed = outcome.accepted, max(1, min(federation.min_sites, len(asked)))
+    if strategy.name in FEWEST:
+        needed = max(1, needed - min(len(set(outcome.refused)), federation.n_faulty or 0))
+    if len(accepted) < needed:
         raise FederationError(
-            f"{where}: expected good updates of at least {max(1, needed)} sites, "
-            f"found {len(accepted)}"
+            f"{where}: expected good updates of at least {needed} sites, found {len(accepted)}"
         )
     if absent := sorted(set(strategy.required) - set(accepted)):
         raise FederationError(f"{where}: expected a good update of {', '.join(absent)}, found none")

@@ -13,6 +13,7 @@ from server.early_stop import stops
 from server.events import Note, RoundFinished, SiteTrained, SiteValidated, read_events
 from server.experiment import Experiment
 from server.participation import (
+    Outcome,
     exclude_failing,
     left_in_run,
     require_quorum,
@@ -129,16 +130,18 @@ def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> St
         ),
     )
     asked = _asked(run, strategy, round_)
-    accepted: list[str] = []
-    before, updates = state, good_updates(run, strategy, state, task, asked, accepted)
+    outcome = Outcome()
+    before, updates = state, good_updates(run, strategy, state, task, asked, outcome)
     state = strategy.aggregate(state, updates)
     where = f"{strategy.name}, round {round_} (reasons in {run.folder.events})"
-    require_quorum(strategy, federation, run.cohort, asked, accepted, where)
+    require_quorum(strategy, federation, run.cohort, asked, outcome, where)
     state = _saved(run, strategy.name, round_, state)
     _keep_if_best(run, strategy.name, round_ - 1, before)
     seconds = time.monotonic() - began
     run.log.append(
-        RoundFinished(method=strategy.name, round=round_, n_sites=len(accepted), seconds=seconds)
+        RoundFinished(
+            method=strategy.name, round=round_, n_sites=len(outcome.accepted), seconds=seconds
+        )
     )
     return state
 

@@ -13,6 +13,7 @@ from common.losses import lower_bound
 from common.messages import TrainTask, Update
 from server.events import ReplyIgnored, SiteFailed, SiteTrained, SiteValidated, read_events
 from server.experiment import Experiment
+from server.participation import Outcome
 from server.run_folder import checkpoint_file, read_state
 from server.sites import Failure, Late, Reply
 from server.strategies import SiteUpdate, State, Strategy
@@ -26,7 +27,7 @@ def good_updates(
     state: State,
     task: TrainTask,
     asked: Sequence[str],
-    accepted: list[str],
+    outcome: Outcome,
 ) -> Iterator[SiteUpdate]:
     """Ask the sites to train; yield the updates that pass every check and report the others.
 
@@ -39,7 +40,7 @@ def good_updates(
         state: before the round.
         task: what the sites are asked.
         asked: the sites.
-        accepted: filled with the sites whose updates are good.
+        outcome: filled with the sites whose updates are good, or refused.
     """
     federation = run.config.federation
     tasks = {site: (task, strategy.weights_for(state, site)) for site in asked}
@@ -56,7 +57,7 @@ def good_updates(
             continue
         began = answer.task if isinstance(answer, Late) else task
         reply = answer.reply if isinstance(answer, Late) else answer
-        if reason := _uncounted(run, task, began, reply.site, asked, accepted):
+        if reason := _uncounted(run, task, began, reply.site, asked, outcome.accepted):
             _report_ignored(run, task, reply.site, reason)
             continue
         try:
@@ -64,8 +65,9 @@ def good_updates(
         except MessageError as error:
             failure = Failure(reply.site, "message", str(error), reply.n_sent)
             report_failure(run, task.method, task.round, failure)
+            outcome.refused.append(reply.site)
             continue
-        accepted.append(reply.site)
+        outcome.accepted.append(reply.site)
         yield update
         del answer, reply, update  # before the next one arrives
 

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from common.federation import fewest_sites
+from common.federation import withstood
 from server.strategies.fedavg import FEDAVG, GLOBAL
 from server.strategies.gathered import as_sent, gathered, squared_distances, tensors
 from server.strategies.krum import scores
@@ -29,10 +29,11 @@ def bulyan(n_faulty: int) -> Strategy:
 
 def _aggregate(n_faulty: int, state: State, updates: Iterable[SiteUpdate]) -> State:
     ordered = gathered(updates)
-    if len(ordered) < fewest_sites("bulyan", n_faulty):
+    if not ordered:
         return state
-    chosen = [ordered[index] for index in _chosen(squared_distances(ordered), n_faulty)]
-    n_kept = len(chosen) - 2 * n_faulty
+    n_among = withstood("bulyan", n_faulty, len(ordered))
+    chosen = [ordered[index] for index in _chosen(squared_distances(ordered), n_among)]
+    n_kept = len(chosen) - 2 * n_among
     return {
         GLOBAL: {
             name: as_sent(_around_median(values, n_kept), ordered[0], name)

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from common.federation import fewest_sites
+from common.federation import withstood
 from server.strategies.fedavg import FEDAVG, GLOBAL
 from server.strategies.gathered import gathered, squared_distances, weighted_mean
 from server.strategies.strategy import SiteUpdate, State, Strategy
@@ -51,9 +51,10 @@ def _aggregate(
     updates: Iterable[SiteUpdate],
 ) -> State:
     ordered = gathered(updates)
-    if len(ordered) < fewest_sites("krum", n_faulty):
+    if not ordered:
         return state
-    kept = _kept(ordered, n_faulty, n_kept or len(ordered) - n_faulty)
+    n_among = withstood("krum", n_faulty, len(ordered))
+    kept = _kept(ordered, n_among, n_kept or len(ordered) - n_among)
     return {GLOBAL: weighted_mean(kept, np.full(len(kept), 1 / len(kept)))}
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from common.federation import fewest_sites
+from common.federation import withstood
 from server.strategies.fedavg import FEDAVG, GLOBAL
 from server.strategies.gathered import as_sent, gathered, tensors
 from server.strategies.strategy import SiteUpdate, State, Strategy
@@ -25,12 +25,13 @@ def trimmed_mean(n_faulty: int) -> Strategy:
 
 def _aggregate(n_faulty: int, state: State, updates: Iterable[SiteUpdate]) -> State:
     ordered = gathered(updates)
-    if len(ordered) < fewest_sites("trimmed-mean", n_faulty):
+    if not ordered:
         return state
+    n_cut = withstood("trimmed-mean", n_faulty, len(ordered))
     return {
         GLOBAL: {
             name: as_sent(
-                np.sort(values, axis=0)[n_faulty : len(ordered) - n_faulty].mean(axis=0),
+                np.sort(values, axis=0)[n_cut : len(ordered) - n_cut].mean(axis=0),
                 ordered[0],
                 name,
             )
