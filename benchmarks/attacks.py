@@ -63,6 +63,7 @@ METHODS: tuple[MethodName, ...] = (
     "krum",
     "multi-krum",
     "bulyan",
+    "trust",
 )
 FEDERATIONS = {"1-of-5": (5, 1), "2-of-7": (7, 2), "1-of-7": (7, 1)}
 Attack = Callable[[Weights, Weights, np.random.Generator], Weights]
@@ -111,6 +112,7 @@ def config_of(wanted: Wanted) -> RunConfig:
             min_sites=least,
             proximal_mu=0.01,
             n_faulty=n_faulty,
+            root_site="site-1",  # never a faulty one
         ),
         model=Model(
             configuration="3d_fullres",
