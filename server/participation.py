@@ -84,6 +84,7 @@ def require_quorum(
     cohort: Cohort,
     asked: Sequence[str],
     outcome: Outcome,
+    round_: int,
     where: str,
 ) -> None:
     """Demand good updates of enough sites, and of sites with enough of the cases.
@@ -97,12 +98,15 @@ def require_quorum(
         cohort: the sites of the run.
         asked: sites that could have answered.
         outcome: of the round.
+        round_: from 1.
         where: method, round and log, for the message.
 
     Raises:
         FederationError: when it is not reached.
     """
-    accepted, needed = outcome.accepted, max(1, min(federation.min_sites, len(asked)))
+    accepted = outcome.accepted
+    meant = strategy.participants(round_, federation.rounds, tuple(cohort.training))
+    needed = min(federation.min_sites, len(meant))  # sites that were given up are still missed
     if strategy.name in FEWEST:
         needed = max(1, needed - min(len(set(outcome.refused)), federation.n_faulty or 0))
     if len(accepted) < needed:
@@ -113,7 +117,8 @@ def require_quorum(
         raise FederationError(f"{where}: expected a good update of {', '.join(absent)}, found none")
     if federation.min_case_share is None:
         return
-    n_cases = {site: cohort.most_cases(site) for site in {*asked, *accepted}}
+    missed = asked if federation.sites_per_round is not None else meant
+    n_cases = {site: cohort.most_cases(site) for site in {*missed, *accepted}}
     share = sum(n_cases[site] for site in accepted) / sum(n_cases.values())
     if share < federation.min_case_share:
         raise FederationError(

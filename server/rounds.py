@@ -134,7 +134,7 @@ def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> St
     before, updates = state, good_updates(run, strategy, state, task, asked, outcome)
     state = strategy.aggregate(state, updates)
     where = f"{strategy.name}, round {round_} (reasons in {run.folder.events})"
-    require_quorum(strategy, federation, run.cohort, asked, outcome, where)
+    require_quorum(strategy, federation, run.cohort, asked, outcome, round_, where)
     state = _saved(run, strategy.name, round_, state)
     _keep_if_best(run, strategy.name, round_ - 1, before)
     seconds = time.monotonic() - began

@@ -265,6 +265,14 @@ def test_a_site_that_fails_too_often_is_given_up_with_a_reason(run):
     assert excluded.reason == "failed in 2 rounds in a row, at last: flower-3"
 
 
+def test_sites_that_were_given_up_do_not_make_the_quorum_smaller(run):
+    dead = {(site, n): (lambda _, good: died(good)) for site in "bc" for n in (2, 3, 4)}
+    with pytest.raises(FederationError, match=r"round 2 .*at least 2 sites, found 1"):
+        run(only(dead), rounds=4, exclude_after=1)
+    with pytest.raises(FederationError, match=r"round 2 .*at least 2 sites, found 1"):
+        run(only(dead), rounds=4, exclude_after=1)  # resumed: b and c are no longer asked
+
+
 def test_a_site_that_recovers_in_time_is_not_given_up(run):
     faults = {("c", n): (lambda _, good: died(good)) for n in (1, 3)}
     bias, events, _ = run(only(faults), rounds=4, exclude_after=2)
@@ -273,8 +281,11 @@ def test_a_site_that_recovers_in_time_is_not_given_up(run):
 
 
 def test_enough_sites_with_too_few_of_the_cases_are_no_quorum(run):
+    dead = {("c", n): (lambda _, good: died(good)) for n in (1, 2)}
     with pytest.raises(FederationError, match="at least 60% of the cases, found 50%"):
-        run(only({("c", 1): lambda _, good: died(good)}), min_case_share=0.6)
+        run(only(dead), min_case_share=0.6, exclude_after=1)
+    with pytest.raises(FederationError, match="at least 60% of the cases, found 50%"):
+        run(only(dead), min_case_share=0.6, exclude_after=1)  # resumed: c is no longer asked
 
 
 def test_an_update_out_of_proportion_to_the_rounds_before_is_refused(run):
