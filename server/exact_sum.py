@@ -29,7 +29,7 @@ HALF_CARRY = 1 << (CARRY_BITS - 1)
 ONE_INTEGER = 1 << 62  # sums of magnitudes below it fit one integer, carries included
 MAX_WEIGHT = 2.0**20  # of an accepted update; with at most 2**17 cases below the coarse limit
 MAX_CASES = 2**17
-PIECE = 2**16  # elements whose digits stay in a core's cache while they are made
+PIECE = 2**17  # elements whose digits stay in a core's cache while they are made
 WORTH_THREADS = 16  # pieces; numpy leaves the interpreter to others while it computes
 N_THREADS = min(4, os.cpu_count() or 1)  # memory is busy with fewer
 
@@ -130,20 +130,15 @@ def _add(total: ExactSum, weights: Weights, n_cases: int, pieces: Pieces) -> Non
     for name, part in pieces:
         product = products[: part.stop - part.start]
         np.copyto(product, weights[name].reshape(-1)[part])
-        product *= n_cases
         fine = total.fine[name].reshape(-1)[part]
         if name in total.coarse:
+            product *= n_cases
             _add_wide(total.coarse[name].reshape(-1)[part], fine, product)
-        else:
-            fine += _rounded(product, digits)
-
-
-def _rounded(product: NDArray[np.float64], digits: Digits) -> Digits:
-    """Return products in units of the fine grid; overwrites both arguments, and allocates none."""
-    product *= 2.0**FINE_BITS
-    np.rint(product, out=product)
-    np.copyto(digits[: product.size], product, casting="unsafe")
-    return digits[: product.size]
+            continue
+        product *= n_cases * 2.0**FINE_BITS  # exact
+        np.rint(product, out=product)
+        np.copyto(digits[: product.size], product, casting="unsafe")
+        fine += digits[: product.size]
 
 
 def _add_wide(coarse: Digits, fine: Digits, product: NDArray[np.float64]) -> None:

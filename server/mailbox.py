@@ -5,6 +5,7 @@ The coordinator holds one site's weights at once, however many sites there are; 
 time. What arrives after the deadline is not lost: it comes with the next question of its kind.
 """
 
+import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,10 +14,13 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from common.wire import n_bytes
+
 P = TypeVar("P")
 ContentsOf: TypeAlias = Callable[[Iterable[str]], Mapping[str, RecordDict]]
 """From sites to their messages."""
 POLL_S = 0.5  # between looks for new replies
+WORTH_COLLECTING = 2**24  # bytes of messages; Flower's records form cycles, which keep them
 FIRST_CODE_OF_OURS = 1000  # Flower keeps the numbers below for itself
 
 
@@ -111,7 +115,11 @@ class Mailbox(Generic[P]):
             Message(contents[question.site], question.node, question.action, ttl=lifetime_s)
             for question in ordered
         ]
-        return dict(zip(self._grid.push_messages(messages), ordered, strict=True))
+        sent = dict(zip(self._grid.push_messages(messages), ordered, strict=True))
+        if sum(map(n_bytes, contents.values())) > WORTH_COLLECTING:
+            del contents, messages
+            gc.collect()
+        return sent
 
     def _pull(self, expected: Mapping[str, object]) -> Iterator[tuple[str, Message]]:
         for message_id in expected:
