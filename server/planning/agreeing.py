@@ -9,12 +9,12 @@ from common.errors import ConfigError, FederationError
 from common.messages import PrepareTask
 from common.network import build_network
 from common.planning.edited_plan import read_plan
-from common.planning.fingerprint import Fingerprint, empty, merge_all
+from common.planning.fingerprint import Fingerprint
 from common.planning.plan import Plan, configuration_of, sealed
 from common.planning.planner import plan_run
 from common.task import Task
 from server.events import EventLog, Note, PlanMade
-from server.planning.cohort import Cohort
+from server.planning.cohort import Cohort, require_one_task
 from server.planning.first_stage import finished_stage, give_first_stage
 from server.remarks import remarks
 from server.run_folder import RunFolder
@@ -38,10 +38,8 @@ def agree(
         ConfigError: when sites describe different tasks (it says who has what).
         FederationError: when a site refuses; a difference of plans is never passed over.
     """
-    everyone = {**cohort.training, **cohort.held_out}
     config = _for_the_smallest_site(config, cohort, log)
-    described = {name: value.fingerprint for name, value in everyone.items()}
-    merge_all({"coordinator": empty(task), **described})  # refuses, with who has what
+    require_one_task(cohort, task)
     fingerprint = cohort.fingerprint
     plan = _planned(fingerprint, config)
     planned = configuration_of(plan, config.model.configuration)

@@ -7,7 +7,8 @@ from common.codec import content_hash, record
 from common.errors import ConfigError, FederationError
 from common.federation import Federation, SiteName
 from common.messages import Measured
-from common.planning.fingerprint import Fingerprint, merge_all
+from common.planning.fingerprint import Fingerprint, empty, merge_all
+from common.task import Task
 
 FIXED_SITES = ("local-only", "feddyn")
 """Methods whose state is made for the sites that begin."""
@@ -73,23 +74,25 @@ class Changes:
 
 def recorded(cohort: Cohort) -> CohortRecord:
     """Return what a resumption has to know."""
-
-    def hashes(sites: Mapping[str, Measured]) -> dict[str, str]:
-        return {
-            name: value.secure_sum.data_digest
-            if value.secure_sum
-            else content_hash(value.fingerprint)
-            for name, value in sites.items()
-        }
-
     return CohortRecord(
-        training=hashes(cohort.training),
-        held_out=hashes(cohort.held_out),
+        training=_digests(cohort.training),
+        held_out=_digests(cohort.held_out),
         memory_gb=cohort.memory_gb,
         secure_sum=cohort.secure_sum,
         planned_from=cohort.fingerprint,
         left=cohort.left,
     )
+
+
+def require_one_task(cohort: Cohort, task: Task) -> None:
+    """Demand that all sites describe the coordinator's task.
+
+    Raises:
+        ConfigError: when they do not; it says who has what.
+    """
+    described = {name: value.fingerprint for name, value in cohort.training.items()}
+    described |= {name: value.fingerprint for name, value in cohort.held_out.items()}
+    merge_all({"coordinator": empty(task), **described})
 
 
 def check_changes(changes: Changes, kept: CohortRecord | None, federation: Federation) -> None:
@@ -129,8 +132,8 @@ def resumed(cohort: Cohort, kept: CohortRecord, changes: Changes) -> Cohort:
     Raises:
         FederationError: when one is missing, its data changed, or it cannot train by the plan.
     """
-    now = recorded(cohort)
-    before, found = {**kept.training, **kept.held_out}, {**now.training, **now.held_out}
+    before = {**kept.training, **kept.held_out}
+    found = _digests({**cohort.training, **cohort.held_out})
     training = expected_sites(kept, changes)
     if missing := sorted({*training, *kept.held_out} - set(found)):
         raise FederationError(
@@ -164,3 +167,11 @@ def _require_fit(name: str, found: Measured, kept: CohortRecord) -> None:
             f"{name} cannot join: the plan is for {kept.memory_gb:g} GB, "
             f"it has {found.memory_gb:g} GB"
         )
+
+
+def _digests(sites: Mapping[str, Measured]) -> dict[str, str]:
+    """Return the hash of every site's fingerprint; where it is not seen, the site's own."""
+    return {
+        name: value.secure_sum.data_digest if value.secure_sum else content_hash(value.fingerprint)
+        for name, value in sites.items()
+    }

@@ -9,7 +9,6 @@ from common.config import RunConfig
 from common.errors import ConfigError, FederationError
 from common.federation import Federation
 from common.messages import Measured, MeasureTask
-from common.planning.fingerprint import empty, merge_all
 from common.task import Task
 from server.events import EventLog, SiteJoined, SiteLeft
 from server.exact_sum import MAX_CASES
@@ -20,6 +19,7 @@ from server.planning.cohort import (
     check_changes,
     expected_sites,
     recorded,
+    require_one_task,
     resumed,
 )
 from server.planning.masked_sum import secure_fingerprint
@@ -49,7 +49,8 @@ def join(
 
     Raises:
         FederationError: when a site cannot describe its data, or too few or none of a role came.
-        ConfigError: when the sites that came lack what the configuration needs of them.
+        ConfigError: when sites describe different tasks (it says who has what), or lack what the
+            configuration needs of them.
     """
     config.check_task(task)
     federation = config.federation
@@ -69,6 +70,7 @@ def join(
     cohort = resumed(cohort, kept, changes) if kept else cohort
     measured = {name: measured[name] for name in cohort.everyone}
     _require_one_version(measured)
+    require_one_task(cohort, task)
     cohort = _with_unseen(sites, cohort, task, folder.name, log)
     most = sum(cohort.most_cases(site) for site in cohort.training)  # what they could claim later
     if most > MAX_CASES:
@@ -109,15 +111,11 @@ def _with_unseen(sites: Sites, cohort: Cohort, task: Task, run: str, log: EventL
     """Return the cohort with the sum of the fingerprints that are not seen, if there are any.
 
     Raises:
-        ConfigError: when sites describe different tasks (it says who has what).
         FederationError: when there is no sum.
     """
     unseen = {name: value for name, value in cohort.training.items() if value.secure_sum}
     if not unseen or cohort.secure_sum is not None:
         return cohort
-    everyone = {**cohort.training, **cohort.held_out}
-    described = {name: value.fingerprint for name, value in everyone.items()}
-    merge_all({"coordinator": empty(task), **described})
     return replace(cohort, secure_sum=secure_fingerprint(sites, unseen, task, run, log))
 
 
