@@ -111,6 +111,7 @@ class FlowerSites:
         packing = _packing(tasks, n_sent)
         for question, message in self._mailbox.ask(questions, packing, timeout_s, late_s):
             answer = _answer(Update, question.site, message, timeout_s)
+            _let_go(message)
             if question.purpose is tasks.get(question.site, (None,))[0]:
                 yield replace(answer, n_sent=n_sent[question.site])
             elif isinstance(answer, Reply):
@@ -245,10 +246,7 @@ def _answer(
     try:
         content = message.content
         weights = weights_of(content) if content.array_records else None
-        body, size = body_of(cls, content), n_bytes(content)
-        for record in content.array_records.values():
-            record.clear()  # cycles in Flower's records would keep the buffers for a while
-        return Reply(site, body, weights, size)
+        return Reply(site, body_of(cls, content), weights, n_bytes(content))
     except MessageError as error:
         return Failure(site, "message", str(error))
 
@@ -257,3 +255,10 @@ def _error_code(message: Message) -> str:
     """Return our own code, or Flower's number; never a foreign text, which may name a patient."""
     reason = message.error.reason or ""
     return reason if reason in get_args(ErrorCode) else f"flower-{message.error.code}"
+
+
+def _let_go(message: Message | None) -> None:
+    """Let go of a reply's buffers: cycles in Flower's records would keep them for a while."""
+    if message is not None and message.has_content():
+        for record in message.content.array_records.values():
+            record.clear()

@@ -428,7 +428,8 @@ def test_a_federation_in_which_nobody_masks_says_what_it_always_said(study, tmp_
         assert keys == expected
         assert not content.array_records
     kept = json.loads(folder.cohort.read_text())
-    assert set(kept) - {"memory_gb"} == {"training", "held_out"}
+    expected = {"training", "held_out", "planned_from", "left"}
+    assert set(kept) - {"memory_gb"} == expected
     assert not (tmp_path / "alpha" / "state" / "fingerprint.key").exists()
 
 
