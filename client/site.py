@@ -21,6 +21,7 @@ from common.planning.plan import AnyConfiguration, Plan, configuration_of
 from common.planning.release import DEFAULT_MIN_CASES, MinCases, ReleaseMode
 from common.secure_sum import Key
 
+ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
 FEWEST_SITES = 3  # in a sum of two, each would see the other
 
 
@@ -94,6 +95,16 @@ class SiteConfig:
         if not run.replace("-", "").replace("_", "").isalnum():
             raise MessageError(f"run {run!r}: expected letters, digits, - and _ only")
         return self.state_folder / "runs" / run
+
+    def round_file(self, run: str, kind: str, method: str, round_: int) -> Path:
+        """Return where what the site keeps of one kind lies after a round.
+
+        Raises:
+            ValueError: for a method that is no name of a folder.
+        """
+        if not method.replace("-", "").isalnum():
+            raise ValueError(f"method {method!r}: expected letters, digits and -")
+        return self.run_folder(run) / kind / method / f"round-{round_:04d}.safetensors"
 
 
 @record

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from client.device import Device, choose_device
 from client.prediction.tiles import pad_to
-from client.site import Agreement, SiteConfig
+from client.site import ROUNDS_KEPT, Agreement, SiteConfig
 from common.axes import Image, Weights, in_volume
 from common.batchnorm import has_batch_norm
 from common.errors import ConfigError
@@ -28,14 +28,11 @@ from common.network import load_all_weights, load_weights, weights_of
 from common.random import step_rng
 
 CALIBRATION_CASES = 16  # about 1 GiB of BraTS cases
-ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
 
 
 def statistics_file(site: SiteConfig, run: str, method: str, round_: int) -> Path:
     """Return where the tensors that stay lie after a round."""
-    if not method.replace("-", "").isalnum():
-        raise ValueError(f"method {method!r}: expected letters, digits and -")
-    return site.run_folder(run) / "batch-norm" / method / f"round-{round_:04d}.safetensors"
+    return site.round_file(run, "batch-norm", method, round_)
 
 
 def save_local(path: Path, network: nn.Module, names: frozenset[str]) -> None:

@@ -5,15 +5,13 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from client.site import SiteConfig
+from client.site import ROUNDS_KEPT, SiteConfig
 from common.axes import Weights
 from common.errors import ConfigError
 from common.federation import Upload
 from common.files import keep_recent, newest_up_to, write_atomically
 from common.messages import TrainTask
 from common.transport import rounded
-
-ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
 
 
 def prepare_upload(
@@ -42,10 +40,7 @@ def prepare_upload(
 
 def residual_file(site: SiteConfig, task: TrainTask, round_: int) -> Path:
     """Return where the rest of a round's change lies."""
-    if not task.method.replace("-", "").isalnum():
-        raise ValueError(f"method {task.method!r}: expected letters, digits and -")
-    folder = site.run_folder(task.run) / "residuals" / task.method
-    return folder / f"round-{round_:04d}.safetensors"
+    return site.round_file(task.run, "residuals", task.method, round_)
 
 
 def _residual(path: Path) -> Weights:

@@ -70,8 +70,9 @@ def exclude_failing(limit: int | None, cohort: Cohort, log: EventLog, events: Pa
     """Give up the sites that failed in so many rounds one after the other, with the reason."""
     if limit is None:
         return
+    outcomes = [e for _, e in read_events(events) if isinstance(e, SiteFailed | SiteTrained)]
     for site in left_in_run(cohort, events):
-        failed = _failed_in_a_row(site, events)
+        failed = _failed_in_a_row([event for event in outcomes if event.site == site])
         if len(failed) >= limit:
             last = failed[-1]
             reason = f"failed in {len(failed)} rounds in a row, at last: {last.code}"
@@ -127,16 +128,15 @@ def require_quorum(
         )
 
 
-def _failed_in_a_row(site: str, events: Path) -> list[SiteFailed]:
-    """Return a site's failures since its last good update.
+def _failed_in_a_row(happened: Sequence[SiteFailed | SiteTrained]) -> list[SiteFailed]:
+    """Return a site's failures since its last good update, from its events.
 
     A round that was repeated counts by its last outcome.
     """
     outcomes: dict[tuple[str, int], SiteFailed | SiteTrained] = {}
-    for _, event in read_events(events):
-        if isinstance(event, SiteFailed | SiteTrained) and event.site == site:
-            outcomes.pop((event.method, event.round), None)
-            outcomes[event.method, event.round] = event
+    for event in happened:
+        outcomes.pop((event.method, event.round), None)
+        outcomes[event.method, event.round] = event
     failed: list[SiteFailed] = []
     for event in outcomes.values():
         failed = [*failed, event] if isinstance(event, SiteFailed) else []

@@ -16,8 +16,8 @@ from server.events import EventLog, RunFinished, RunStarted
 from server.experiment import Experiment
 from server.personalised import compare_personalised
 from server.planning.agreeing import agree
-from server.planning.cohort import Changes
-from server.planning.joining import NO_CHANGES, join
+from server.planning.cohort import NO_CHANGES, Changes
+from server.planning.joining import join
 from server.postprocessing import choose_postprocessing
 from server.ranking import rank
 from server.rounds import train_method
@@ -55,42 +55,30 @@ def run(
         ConfigError: when the folder holds another run, or another process is running it.
     """
     with folder.held():
-        _run(config, task, sites, folder, log, device, changes)
+        began = time.monotonic()
+        started = _started(config, task, folder, device)
+        _claim(folder, config, task)
+        log.append(started)
 
+        cohort = join(sites, config, task, folder, log, changes)
+        plan = agree(sites, cohort, config, task, folder, log)
+        experiment = Experiment(config, task, plan, cohort, folder, sites, log)
 
-def _run(
-    config: RunConfig,
-    task: Task,
-    sites: Sites,
-    folder: RunFolder,
-    log: EventLog,
-    device: str,
-    changes: Changes,
-) -> None:
-    began = time.monotonic()
-    started = _started(config, task, folder, device)
-    _claim(folder, config, task)
-    log.append(started)
+        trained = [train_method(experiment, method) for method in config.federation.methods]
+        for strategy, state in trained:
+            compare_personalised(experiment, strategy, state)
+        models = {
+            strategy.name: score_method(
+                experiment, strategy, state, choose_postprocessing(experiment, strategy, state)
+            )
+            for strategy, state in trained
+        }
+        measure_floor(experiment)
+        rank(experiment, models)
 
-    cohort = join(sites, config, task, folder, log, changes)
-    plan = agree(sites, cohort, config, task, folder, log)
-    experiment = Experiment(config, task, plan, cohort, folder, sites, log)
-
-    trained = [train_method(experiment, method) for method in config.federation.methods]
-    for strategy, state in trained:
-        compare_personalised(experiment, strategy, state)
-    models = {
-        strategy.name: score_method(
-            experiment, strategy, state, choose_postprocessing(experiment, strategy, state)
+        log.append(
+            RunFinished(seconds=time.monotonic() - began, peak_memory_bytes=_peak_memory_bytes())
         )
-        for strategy, state in trained
-    }
-    measure_floor(experiment)
-    rank(experiment, models)
-
-    log.append(
-        RunFinished(seconds=time.monotonic() - began, peak_memory_bytes=_peak_memory_bytes())
-    )
 
 
 def _claim(folder: RunFolder, config: RunConfig, task: Task) -> None:

@@ -77,14 +77,14 @@ def norm_limit(ratio: float | None, events: Path, method: str, round_: int) -> f
 
     Infinity without a ratio and in the first round, where there is nothing to compare with.
     """
+    if ratio is None:
+        return float("inf")
     norms = {
         (event.round, event.site): event.update_norm
         for _, event in read_events(events)
         if isinstance(event, SiteTrained) and event.method == method and event.round < round_
     }
-    if ratio is None or not norms:
-        return float("inf")
-    return ratio * statistics.median(norms.values())
+    return ratio * statistics.median(norms.values()) if norms else float("inf")
 
 
 def _uncounted(

@@ -19,18 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from client.site import SiteConfig
+from client.site import ROUNDS_KEPT, SiteConfig
 from common.errors import ConfigError
 from common.files import keep_recent, newest_up_to, write_atomically
-
-ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
 
 
 def drift_file(site: SiteConfig, run: str, method: str, round_: int) -> Path:
     """Return where the drift lies after a round."""
-    if not method.replace("-", "").isalnum():
-        raise ValueError(f"method {method!r}: expected letters, digits and -")
-    return site.run_folder(run) / "drift" / method / f"round-{round_:04d}.safetensors"
+    return site.round_file(run, "drift", method, round_)
 
 
 def load_drift(path: Path, network: nn.Module) -> list[Tensor]:

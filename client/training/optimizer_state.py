@@ -10,19 +10,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from client.site import SiteConfig
+from client.site import ROUNDS_KEPT, SiteConfig
 from common.axes import Weights
 from common.errors import ConfigError
 from common.files import keep_recent, newest_up_to, write_atomically
 
-ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
-
 
 def optimizer_file(site: SiteConfig, run: str, method: str, round_: int) -> Path:
     """Return where the optimiser's state lies after a round."""
-    if not method.replace("-", "").isalnum():
-        raise ValueError(f"method {method!r}: expected letters, digits and -")
-    return site.run_folder(run) / "optimizer" / method / f"round-{round_:04d}.safetensors"
+    return site.round_file(run, "optimizer", method, round_)
 
 
 def save_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:

@@ -72,6 +72,9 @@ class Changes:
     without: tuple[str, ...] = ()
 
 
+NO_CHANGES = Changes()
+
+
 def recorded(cohort: Cohort) -> CohortRecord:
     """Return what a resumption has to know."""
     return CohortRecord(

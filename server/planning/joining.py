@@ -13,6 +13,7 @@ from common.task import Task
 from server.events import EventLog, SiteJoined, SiteLeft
 from server.exact_sum import MAX_CASES
 from server.planning.cohort import (
+    NO_CHANGES,
     Changes,
     Cohort,
     CohortRecord,
@@ -25,8 +26,6 @@ from server.planning.cohort import (
 from server.planning.masked_sum import secure_fingerprint
 from server.run_folder import RunFolder
 from server.sites import Sites, all_of
-
-NO_CHANGES = Changes()
 
 
 def join(
