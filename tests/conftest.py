@@ -138,6 +138,12 @@ def tiny_site(name: str, n_cases: int) -> PhantomSite:
 
 
 @pytest.fixture(scope="session")
+def phantom_site() -> Callable[[str, int], PhantomSite]:
+    """Return what makes a site of small, coarse phantoms with so many cases."""
+    return tiny_site
+
+
+@pytest.fixture(scope="session")
 def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
     folder = tmp_path_factory.mktemp("tiny-data")
     study = PhantomStudy(

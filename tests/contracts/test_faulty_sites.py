@@ -19,7 +19,7 @@ from server.flower_sites import FlowerSites
 from server.run import run
 from server.run_folder import RunFolder, latest_checkpoint
 from simulation.grid import InProcessGrid
-from simulation.phantoms import PhantomSite, PhantomStudy, partition_of, write_study
+from simulation.phantoms import PhantomStudy, partition_of, write_study
 
 N_SITES, FAULTY = 7, 4  # numbers of nodes
 ROBUST = ("median", "trimmed-mean", "krum", "multi-krum", "bulyan")
@@ -47,20 +47,9 @@ class Sent:
 
 
 @pytest.fixture(scope="module")
-def study(tiny_study, tmp_path_factory):
+def study(tiny_study, phantom_site, tmp_path_factory):
     """Seven sites with a case each."""
-    site = PhantomSite(
-        name="site",
-        n_cases=1,
-        spacing_mm=(7.0, 7.0, 7.0),
-        gain=(400.0, 450.0, 500.0, 300.0),
-        gamma=(1.0, 1.0, 1.0, 1.0),
-        noise_fraction=0.03,
-        bias_fraction=0.05,
-        tumour_radius_mm=28.0,
-        tumour_radius_spread=0.2,
-        without_enhancing_fraction=0.0,
-    )
+    site = phantom_site("site", 1)
     folder = tmp_path_factory.mktemp("seven")
     phantoms = PhantomStudy(
         seed=5,

@@ -11,25 +11,14 @@ from safetensors.numpy import load_file
 
 from common.codec import write_toml
 from common.config import FirstStageRun, RunConfig, Simulation
-from simulation.phantoms import PhantomSite, PhantomStudy, partition_of, write_study
+from simulation.phantoms import PhantomStudy, partition_of, write_study
 
 SMALL_GB = 0.02  # so that a patch sees too little of images of 40 voxels
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> tuple[Path, dict[str, tuple[str, ...]]]:
-    site = PhantomSite(
-        name="alpha",
-        n_cases=3,
-        spacing_mm=(3.0, 3.0, 3.0),
-        gain=(400.0, 450.0, 500.0, 300.0),
-        gamma=(1.0, 1.0, 1.0, 1.0),
-        noise_fraction=0.03,
-        bias_fraction=0.05,
-        tumour_radius_mm=28.0,
-        tumour_radius_spread=0.2,
-        without_enhancing_fraction=0.0,
-    )
+def data(phantom_site, tmp_path_factory) -> tuple[Path, dict[str, tuple[str, ...]]]:
+    site = replace(phantom_site("alpha", 3), spacing_mm=(3.0, 3.0, 3.0))
     folder = tmp_path_factory.mktemp("cascade-data")
     study = PhantomStudy(
         seed=3,

@@ -49,7 +49,7 @@ PLAN = Plan(
         )
     },
 )
-CONFIG: dict[str, dict[str, Any] | str] = {
+CONFIG: dict[str, Any] = {
     "task": "toy",
     "federation": {
         "seed": 1,
@@ -89,6 +89,26 @@ CONFIG: dict[str, dict[str, Any] | str] = {
 
 
 @pytest.fixture
+def toy_plan() -> Plan:
+    """Return a plan of patches of 8 x 8 x 8 voxels in batches of 2."""
+    return PLAN
+
+
+@pytest.fixture
+def toy_config() -> Callable[..., RunConfig]:
+    """Return what makes a configuration for that plan, with changes of [model] and [federation]."""
+
+    def make(model: Mapping[str, object] | None = None, **federation: object) -> RunConfig:
+        changed = {
+            "model": {**CONFIG["model"], **(model or {})},
+            "federation": {**CONFIG["federation"], **federation},
+        }
+        return decode(RunConfig, {**CONFIG, **changed}, source="test")
+
+    return make
+
+
+@pytest.fixture
 def declared() -> Callable[[str, int], Measured]:
     """Return what makes a site's words before planning: cases of 8 x 8 x 8 voxels of 1 mm."""
 
@@ -108,20 +128,21 @@ def declared() -> Callable[[str, int], Measured]:
 @pytest.fixture
 def toy_experiment(
     declared: Callable[[str, int], Measured],
+    toy_plan: Plan,
+    toy_config: Callable[..., RunConfig],
 ) -> Callable[..., Experiment]:
     """Return what makes an experiment of sites that declared so many cases."""
 
     def make(
         folder: Path, sites: Sites, n_cases: Mapping[str, int], **federation: object
     ) -> Experiment:
-        config = {**CONFIG, "federation": {**CONFIG["federation"], **federation}}
         run = RunFolder(folder / "run")
         log = EventLog(run.events)
         log.append(Note(text="a run begins"))
         return Experiment(
-            config=decode(RunConfig, config, source="test"),
+            config=toy_config(**federation),
             task=TOY,
-            plan=PLAN,
+            plan=toy_plan,
             cohort=Cohort(
                 training={site: declared(site, n) for site, n in sorted(n_cases.items())},
                 held_out={},

@@ -2,8 +2,9 @@
 
 import shutil
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from common.evaluation.metrics import RegionScore
 from common.evaluation.scores import ScoreTable, read_scores
 from common.federation import MethodName
 from common.planning.fingerprint import empty
-from common.planning.plan import Configuration, Normalization, Plan, PlannedFor
+from common.planning.plan import Normalization, Plan
 from common.ranks.rank_sums import no_cases, sums_of_tables
 from common.ranks.ranking import Ranking
 from common.task import load_task
@@ -31,6 +32,7 @@ from server.run_folder import RunFolder, load_model
 from server.sites import Answers, Failure, Reply
 from server.strategies import State, build_strategy
 
+Make = Callable[..., Experiment]
 CONFIG = """
 task = "hippocampus"
 [federation]
@@ -154,29 +156,18 @@ class HeldOutSite:
         )
 
 
-def experiment(folder: Path, site: HeldOutSite) -> Experiment:
+@pytest.fixture
+def experiment(toy_plan: Plan) -> Make:
+    """Return what makes an experiment with one held-out site and nobody who trains."""
+    return partial(_experiment, toy_plan)
+
+
+def _experiment(toy_plan: Plan, folder: Path, site: HeldOutSite) -> Experiment:
     task = load_task("hippocampus")
-    plan = Plan(
-        schema=1,
-        hash="0",
-        rules="paper",
-        planned_for=PlannedFor(n_training_cases=20, n_foreground_classes=3, memory_gb=8.0),
+    plan = replace(
+        toy_plan,
         channels=("MRI",),
-        transpose=(0, 1, 2),
         normalization=(Normalization(channel="MRI", scheme="z-score"),),
-        configurations={
-            "3d_fullres": Configuration(
-                spacing_mm=(1.0, 1.0, 1.0),
-                median_shape=(8.0, 8.0, 8.0),
-                patch_size=(8, 8, 8),
-                batch_size=2,
-                strides=((2, 2, 2),),
-                kernel_sizes=((3, 3, 3), (3, 3, 3)),
-                features_per_stage=(4, 4),
-                batch_dice=False,
-                deep_supervision_weights=(1.0,),
-            )
-        },
     )
     run = RunFolder(folder / "run")
     fingerprint = replace(
@@ -214,7 +205,9 @@ def table(dice: float) -> ScoreTable:
     return {f"case-00{number}": dict.fromkeys(REGIONS, row) for number in NUMBERS}
 
 
-def test_a_shared_model_is_kept_and_scored_by_numbered_case(tmp_path: Path) -> None:
+def test_a_shared_model_is_kept_and_scored_by_numbered_case(
+    tmp_path: Path, experiment: Make
+) -> None:
     site = HeldOutSite()
     run = experiment(tmp_path, site)
     tried(run, "fedavg", {"global": weights(0.5)})
@@ -230,7 +223,9 @@ def test_a_shared_model_is_kept_and_scored_by_numbered_case(tmp_path: Path) -> N
     ]
 
 
-def test_a_method_of_one_model_per_site_scores_their_mean_and_keeps_each(tmp_path: Path) -> None:
+def test_a_method_of_one_model_per_site_scores_their_mean_and_keeps_each(
+    tmp_path: Path, experiment: Make
+) -> None:
     site = HeldOutSite()
     run = experiment(tmp_path, site)
     tried(run, "local-only", {"a": weights(0.25), "b": weights(0.75)})
@@ -241,7 +236,7 @@ def test_a_method_of_one_model_per_site_scores_their_mean_and_keeps_each(tmp_pat
     assert not run.folder.model("local-only").exists()
 
 
-def test_a_method_that_was_tested_is_not_tested_again(tmp_path: Path) -> None:
+def test_a_method_that_was_tested_is_not_tested_again(tmp_path: Path, experiment: Make) -> None:
     site = HeldOutSite()
     run = experiment(tmp_path, site)
     for _ in range(2):
@@ -249,14 +244,14 @@ def test_a_method_that_was_tested_is_not_tested_again(tmp_path: Path) -> None:
     assert site.asked == [("fedavg", True)]
 
 
-def test_a_held_out_site_that_fails_ends_the_run(tmp_path: Path) -> None:
+def test_a_held_out_site_that_fails_ends_the_run(tmp_path: Path, experiment: Make) -> None:
     run = experiment(tmp_path, HeldOutSite(fails=True))
     with pytest.raises(FederationError, match="h could not test fedavg: data"):
         tried(run, "fedavg", {"global": weights(0.5)})
     assert not run.folder.scores("fedavg", "h").exists()
 
 
-def test_a_picture_that_cannot_be_read_is_the_sites_fault(tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_read_is_the_sites_fault(tmp_path: Path, experiment: Make) -> None:
     run = experiment(tmp_path, HeldOutSite(picture="no base64!"))
     with pytest.raises(
         FederationError, match=r"h could not test fedavg: message \(picture 'best': expected base64"
@@ -267,7 +262,7 @@ def test_a_picture_that_cannot_be_read_is_the_sites_fault(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("cases", [TWELVE[:-1], (*TWELVE, 13), (*TWELVE[:-1], 1), ()])
 def test_nothing_of_a_site_that_scores_other_cases_than_it_declared_is_kept(
-    tmp_path: Path, cases: Sequence[int]
+    tmp_path: Path, cases: Sequence[int], experiment: Make
 ) -> None:
     run = experiment(tmp_path, HeldOutSite(cases=cases))
     expected = "message (scores: expected cases 1 to 12 with anterior, posterior, each once)"
@@ -279,7 +274,7 @@ def test_nothing_of_a_site_that_scores_other_cases_than_it_declared_is_kept(
     assert not run.folder.events.exists()
 
 
-def test_methods_are_ranked_on_all_held_out_cases(tmp_path: Path) -> None:
+def test_methods_are_ranked_on_all_held_out_cases(tmp_path: Path, experiment: Make) -> None:
     run = experiment(tmp_path, HeldOutSite())
     models = {
         "fedavg": tried(run, "fedavg", {"global": weights(0.5)}),
@@ -347,7 +342,9 @@ def outcome_of(run: Experiment) -> Ranking:
     return found
 
 
-def test_sums_of_ranks_give_the_ranking_that_the_cases_give(tmp_path: Path) -> None:
+def test_sums_of_ranks_give_the_ranking_that_the_cases_give(
+    tmp_path: Path, experiment: Make
+) -> None:
     talkative = outcome_of(experiment(tmp_path / "cases", TalkativeSite()))
     secretive = outcome_of(experiment(tmp_path / "ranks", SecretiveSite()))
     # Dice .5 beats .4375 in eight cases and loses in four; HD95 4 loses to 3.5 in all.
@@ -357,7 +354,7 @@ def test_sums_of_ranks_give_the_ranking_that_the_cases_give(tmp_path: Path) -> N
 
 
 def test_a_site_that_releases_ranks_leaves_no_scores_on_the_coordinators_disk(
-    tmp_path: Path,
+    tmp_path: Path, experiment: Make
 ) -> None:
     run = experiment(tmp_path, SecretiveSite())
     outcome_of(run)
@@ -369,7 +366,9 @@ def test_a_site_that_releases_ranks_leaves_no_scores_on_the_coordinators_disk(
     assert events[-1] == RanksReleased(site="h", n_cases=12, n_aggregates=0)
 
 
-def test_a_resumed_run_asks_neither_for_a_test_nor_for_ranks_again(tmp_path: Path) -> None:
+def test_a_resumed_run_asks_neither_for_a_test_nor_for_ranks_again(
+    tmp_path: Path, experiment: Make
+) -> None:
     site = SecretiveSite()
     run = experiment(tmp_path, site)
     first = outcome_of(run)
@@ -377,7 +376,9 @@ def test_a_resumed_run_asks_neither_for_a_test_nor_for_ranks_again(tmp_path: Pat
     assert (len(site.asked), site.n_ranked) == (3, 1)
 
 
-def test_a_crash_between_two_models_repeats_only_the_second(tmp_path: Path) -> None:
+def test_a_crash_between_two_models_repeats_only_the_second(
+    tmp_path: Path, experiment: Make
+) -> None:
     site = HeldOutSite()
     run = experiment(tmp_path, site)
     state = {"a": weights(0.25), "b": weights(0.75)}
@@ -389,7 +390,9 @@ def test_a_crash_between_two_models_repeats_only_the_second(tmp_path: Path) -> N
     assert read_scores(run.folder.scores("local-only", "h")) == table(0.5)
 
 
-def test_images_or_references_that_change_between_two_tests_are_noticed(tmp_path: Path) -> None:
+def test_images_or_references_that_change_between_two_tests_are_noticed(
+    tmp_path: Path, experiment: Make
+) -> None:
     site = SecretiveSite()
     run = experiment(tmp_path, site)
     tried(run, "fedavg", {"global": weights(0.5)})
@@ -399,7 +402,9 @@ def test_images_or_references_that_change_between_two_tests_are_noticed(tmp_path
     assert not run.folder.tested("fedprox", "h").exists()
 
 
-def test_sums_of_data_that_were_replaced_are_asked_for_again(tmp_path: Path) -> None:
+def test_sums_of_data_that_were_replaced_are_asked_for_again(
+    tmp_path: Path, experiment: Make
+) -> None:
     site = SecretiveSite()
     run = experiment(tmp_path, site)
     outcome_of(run)
@@ -409,7 +414,9 @@ def test_sums_of_data_that_were_replaced_are_asked_for_again(tmp_path: Path) -> 
     assert site.n_ranked == 2
 
 
-def test_sums_that_do_not_fit_end_the_run_and_are_not_kept(tmp_path: Path) -> None:
+def test_sums_that_do_not_fit_end_the_run_and_are_not_kept(
+    tmp_path: Path, experiment: Make
+) -> None:
     site = SecretiveSite()
     run = experiment(tmp_path, site)
     models = {"fedavg": tried(run, "fedavg", {"global": weights(0.5)})}
