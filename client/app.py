@@ -7,7 +7,7 @@ folder. Here every error becomes a code; its text goes to the site's own log.
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast, get_args
 
 import torch
 from flwr.app import Context, Error, Message
@@ -110,6 +110,8 @@ def _answer(message: Message, context: Context, act: Callable[[SiteConfig], obje
 
 def _code(error: Exception) -> ErrorCode:
     """Return all that the coordinator may know of an error."""
+    if isinstance(error, PolicyError) and f"policy:{error.rule}" in get_args(ErrorCode):
+        return cast("ErrorCode", f"policy:{error.rule}")
     codes: list[tuple[type[Exception], ErrorCode]] = [
         (DataError, "data"),
         (PolicyError, "policy"),

@@ -30,6 +30,11 @@ class PolicyError(ConsiliumError):
 
     exit_code = 2
 
+    def __init__(self, message: str, rule: str | None = None) -> None:
+        """Keep the name of the rule, which the coordinator may know, beside the text."""
+        super().__init__(message)
+        self.rule = rule
+
 
 class MessageError(ConsiliumError):
     """The other side sent something that does not fit; it was not used."""

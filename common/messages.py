@@ -299,5 +299,28 @@ class FloorMeasured:
     threshold: Annotated[float, Ge(0), Le(1)]
 
 
-ErrorCode = Literal["data", "disk", "config", "policy", "message", "out-of-memory", "internal"]
-"""All that a site says about an error; the text stays in the site's own log."""
+ErrorCode = Literal[
+    "data",
+    "disk",
+    "config",
+    "policy",
+    "policy:task",
+    "policy:plan",
+    "policy:config",
+    "policy:approval",
+    "policy:epochs",
+    "policy:hours",
+    "policy:privacy",
+    "policy:metrics",
+    "policy:cases",
+    "policy:action",
+    "policy:bundle",
+    "policy:size",
+    "message",
+    "out-of-memory",
+    "internal",
+]
+"""All that a site says about an error; the text stays in the site's own log.
+
+``policy:`` names the rule that forbids what was asked; "policy:approval" waits for a person there.
+"""
