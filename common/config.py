@@ -164,6 +164,9 @@ class Simulation:
     """`consilium simulate --fold` holds out another one."""
     data: str | None = None
     """Folder with the data, relative to the configuration file; `--data` overrides it."""
+    times: str | None = None
+    """JSON file with times of real institutions (`simulation.clock`), relative to the configuration
+    file; with it rounds take simulated time, by which deadlines and late updates go."""
 
     @model_validator(mode="after")
     def _one_partition(self) -> "Simulation":

@@ -147,6 +147,8 @@ class RoundFinished:
     round: int
     n_sites: int
     seconds: float
+    simulated_s: float | None = None
+    """By the clock of a simulation that has one: what the round would take real institutions."""
 
 
 @record
@@ -246,12 +248,25 @@ EVENT_TYPES: dict[str, type[Any]] = {event.__name__: event for event in get_args
 class EventLog:
     """Appends events to a file, the only state, and tells whoever watches."""
 
-    def __init__(self, path: Path, watcher: Callable[[Event], None] | None = None) -> None:
-        """Open the log of a run; `watcher` is called after each event is on disk."""
-        self._path, self._watcher = path, watcher
+    def __init__(
+        self,
+        path: Path,
+        watcher: Callable[[Event], None] | None = None,
+        complete: Callable[[Event], Event] | None = None,
+    ) -> None:
+        """Open the log of a run.
+
+        Args:
+            path: of the file.
+            watcher: is called after each event is on disk.
+            complete: adds to an event what only the carrier knows, before it is written.
+        """
+        self._path, self._watcher, self._complete = path, watcher, complete
 
     def append(self, event: Event) -> None:
         """Write one event and flush it to disk."""
+        if self._complete is not None:
+            event = self._complete(event)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "event": type(event).__name__, **encode(event)})
@@ -261,6 +276,10 @@ class EventLog:
             os.fsync(file.fileno())
         if self._watcher is not None:
             self._watcher(event)
+
+    def completed_by(self, complete: Callable[[Event], Event]) -> "EventLog":
+        """Return the same log with something that completes events."""
+        return EventLog(self._path, self._watcher, complete)
 
     def _separator(self) -> bytes:
         """Return a line end when a crash left the last line unfinished."""

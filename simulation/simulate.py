@@ -12,17 +12,20 @@ from client.dataset.guess import task_of
 from client.dataset.inspection import inspect_folder
 from client.device import choose_device, describe
 from client.site import Policy, SiteConfig
-from common.codec import read_toml, write_toml
+from common.codec import read_json, read_toml, write_toml
 from common.config import Folds, RunConfig, Simulation
 from common.errors import ConfigError, DataError
+from common.planning.plan import Plan, configuration_of
 from common.task import Task
-from server.events import EventLog, Note
+from server.events import Event, EventLog, Note, RoundFinished
 from server.flower_sites import FlowerSites
 from server.planning.cohort import Changes
 from server.run import run
 from server.run_folder import RunFolder
+from simulation.clock import RealWorldTimes, SimulatedClock, speeds_of
 from simulation.grid import InProcessGrid
 from simulation.partition import Partition, by_dirichlet, by_folds, by_sizes, check_cases, from_csv
+from simulation.timed_grid import TimedGrid
 
 OPEN_POLICY = Policy(  # one's own data
     metrics="cases", validation_means=True, pictures=True, fingerprint="exact", edited_plans=True
@@ -60,9 +63,10 @@ def load_study(path: Path, data: Path | None, fold: int | None = None) -> Study:
         raise ConfigError("--data: expected the data folder, here or as simulation.data")
     folder = data.resolve() if data is not None else base / str(wanted.data)
     csv = str(base / wanted.csv) if wanted.csv is not None else None
+    times = str(base / wanted.times) if wanted.times is not None else None
     task = str(base / config.task) if config.task.endswith(".toml") else config.task
     folds = _holding_out(wanted, fold)
-    simulation = replace(wanted, csv=csv, data=str(folder), folds=folds)
+    simulation = replace(wanted, csv=csv, data=str(folder), folds=folds, times=times)
     chosen = task_of(folder, task)
     config.check_task(chosen)
     edited = config.planning.edited_plan
@@ -105,10 +109,37 @@ def simulate(
     site_files = write_sites(study, partition, folder)
     there = [path for path in site_files if path.parent.name not in without]
     nodes = {number: {"site": str(path)} for number, path in enumerate(there, start=1)}
-    sites = FlowerSites(InProcessGrid(app, nodes))
+    sites, log = _carried(study, nodes, folder, log)
     device = describe(choose_device(study.config.training.precision))
     changes = Changes(without=without)
     run(study.config, study.task, sites, folder, log, device=device, changes=changes)
+
+
+def _carried(
+    study: Study, nodes: dict[int, dict[str, str]], folder: RunFolder, log: EventLog
+) -> tuple[FlowerSites, EventLog]:
+    """Return the sites in this process and the log; with times of institutions, by their clock."""
+    wanted = study.config.simulation
+    if wanted is None or wanted.times is None:
+        return FlowerSites(InProcessGrid(app, nodes)), log
+    clock, federation = SimulatedClock(), study.config.federation
+    names = {node: Path(files["site"]).parent.name for node, files in nodes.items()}
+    times = read_json(RealWorldTimes, Path(wanted.times))
+    speeds = speeds_of(times, tuple(names.values()), federation.seed)
+
+    def n_trained(n_cases: int) -> int:
+        plan = read_json(Plan, folder.plan)
+        batch_size = configuration_of(plan, study.config.model.configuration).batch_size
+        return federation.steps_per_round(n_cases, batch_size) * batch_size
+
+    def complete(event: Event) -> Event:
+        if isinstance(event, RoundFinished):
+            return replace(event, simulated_s=clock.end_round())
+        return event
+
+    by_node = {node: (name, speeds[name]) for node, name in names.items()}
+    grid = TimedGrid(app, nodes, clock, by_node, n_trained, federation.seed)
+    return FlowerSites(grid, clock), log.completed_by(complete)
 
 
 def partition_of(study: Study, cases: tuple[str, ...]) -> Partition:

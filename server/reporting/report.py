@@ -15,6 +15,7 @@ from common.errors import ConfigError
 from common.evaluation.aggregates import Aggregate
 from common.figures import for_page
 from common.files import write_atomically
+from server.convergence import convergences
 from server.events import PictureReleased
 from server.reporting.held_out_data import RegionSummary, summarise
 from server.reporting.pages import environment, markdown_text
@@ -89,6 +90,7 @@ def write_report(run_dir: Path) -> Path:
         "sections": sections,
         "progress": site_progress(data),
         "pictures": sorted_pictures(data),
+        "convergences": convergences(run_dir / "events.jsonl"),
         "summary": summary_sentences(data),
         "hd95_text": hd95_text(data.definition),
         "region_labels": REGION_LABELS,
