@@ -1,0 +1,81 @@
+"""Real processes die, one after the other, and the run finishes with the sites that are there.
+
+The same commands bring everything back; no round is lost and none counts twice.
+"""
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.codec import write_toml
+
+RUN = "study-2"
+ROUNDS = 14
+CUT_S = float(os.environ.get("CONSILIUM_CUT_S", "20"))  # by hand: 120
+
+
+@pytest.mark.timeout(1200)
+def test_whatever_is_killed_the_run_goes_on_and_finishes(filled, tiny_study, tmp_path):
+    network = filled.connect()
+    filled.start_all()
+    federation = replace(
+        tiny_study.config.federation, rounds=ROUNDS, held_out=("gamma",), min_sites=1, retries=1
+    )
+    write_toml(tmp_path / f"{RUN}.toml", tiny_study.config_with(federation=federation))
+    run = filled.home / "runs" / RUN
+    kit = ("--kit", filled.coordinator)
+    filled.wait_until(lambda: n_connected(filled) == 3, "all sites are connected", 120)
+    filled.call("coordinator", "run", tmp_path / f"{RUN}.toml", *kit, "--out", run)
+
+    def next_round(why: str, n: int = 1) -> None:
+        wanted = len(rounds(run)) + n
+        filled.wait_until(lambda: len(rounds(run)) >= wanted, f"a round ends after {why}", 300)
+
+    next_round("the start")
+    filled.kill_part("coordinator", "superlink")
+    next_round("the SuperLink died", 2)
+    filled.kill_part("coordinator", "superexec")
+    next_round("the executor died", 2)
+    filled.kill_part("coordinator", "serverapp")
+    next_round("the ServerApp died", 2)
+    filled.kill("beta")
+    filled.start("site", "beta")
+    trained = n_trained(run, "beta")
+    filled.wait_until(lambda: n_trained(run, "beta") > trained, "beta trains again", 300)
+    network.cut()
+    time.sleep(CUT_S)
+    network.mend()
+    trained = n_trained(run, "alpha")
+    filled.wait_until(lambda: n_trained(run, "alpha") > trained, "alpha trains again", 400)
+    filled.cut_power("coordinator")
+    filled.start("coordinator", "coordinator")
+    filled.wait_until(lambda: "RunFinished" in kinds(run), "the run finishes", 420)
+
+    assert rounds(run) == list(range(1, ROUNDS + 1))
+    assert (run / "report.html").is_file()
+
+
+def events(folder: Path) -> list[dict]:
+    path = folder / "events.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def kinds(folder: Path) -> set[str]:
+    return {event["event"] for event in events(folder)}
+
+
+def rounds(folder: Path) -> list[int]:
+    return [event["round"] for event in events(folder) if event["event"] == "RoundFinished"]
+
+
+def n_trained(folder: Path, site: str) -> int:
+    return sum(e["event"] == "SiteTrained" and e["site"] == site for e in events(folder))
+
+
+def n_connected(hospitals) -> int:
+    return sum(site["connected"] for site in hospitals.status()["sites"])
