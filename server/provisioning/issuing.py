@@ -1,0 +1,232 @@
+"""What has to be issued or revoked so that the registry is what the study lead asks for."""
+
+import difflib
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from common.errors import ConfigError
+from common.kit import (
+    ADMIN_TOKEN,
+    CA_CERTIFICATE,
+    EXECUTOR_SECRET,
+    IDENTITY_KEY,
+    NODE_KEY,
+    SERVER_CERTIFICATE,
+    SERVER_KEY,
+)
+from server.provisioning.authority import (
+    CertificateFacts,
+    Certified,
+    facts_of,
+    instant,
+    new_authority,
+    new_identity,
+    new_node_key,
+    new_server,
+    signs,
+    valid_for,
+)
+from server.provisioning.federation_file import ALL, AUTHORITY, COORDINATOR, FederationFile
+from server.provisioning.registry import (
+    IssuedCertificate,
+    IssuedKeys,
+    Registry,
+    read_registry,
+    registry_path,
+)
+
+AUTHORITY_KEY = "ca.key"
+SECRET_BYTES = 32  # as many as a key of AES-256
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the study lead asks for on the command line."""
+
+    revoke: tuple[str, ...] = ()
+    rotate: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Issued:
+    """The registry as it shall be, and the files that exist nowhere else yet."""
+
+    registry: Registry
+    certificate: bytes
+    """Of the authority."""
+    files: dict[str, dict[str, bytes]] = field(repr=False)
+    """New secrets and certificates by kit and file name."""
+    before: Registry | None = None
+    """The registry as it was."""
+
+
+def issue(federation: FederationFile, kits: Path, wish: Wish, now: datetime) -> Issued:
+    """Issue what is missing and what is asked for; writes nothing.
+
+    Args:
+        federation: what is to be.
+        kits: folder of the kits, held by this process.
+        wish: whom to revoke, whose keys to make new.
+        now: the present moment.
+
+    Raises:
+        ConfigError: when something asked for does not fit what was issued before.
+    """
+    issued = _existing(federation, kits) if registry_path(kits).exists() else None
+    wish = _checked(federation, issued.registry if issued else None, wish)
+    if issued is None:
+        issued = _founded(federation, now)
+    for name in wish.revoke:
+        issued = replace(issued, registry=issued.registry.with_revoked(name, instant(now)))
+    current = issued.registry.current
+    for name in federation.sites:
+        if name not in current or name in wish.rotate:
+            issued = _with_site(issued, name, federation.valid_days, now)
+    names = set(federation.certificate_names)
+    if COORDINATOR in wish.rotate or set(issued.registry.coordinator[-1].names) != names:
+        issued = _with_coordinator(issued, federation, _authority(kits, issued), now)
+    return issued
+
+
+def _existing(federation: FederationFile, kits: Path) -> Issued:
+    registry = read_registry(kits)
+    if registry.federation != federation.name:
+        raise ConfigError(
+            f"{kits}: expected the kits of the federation {federation.name}, found those of "
+            f"{registry.federation}; choose another folder"
+        )
+    path = kits / AUTHORITY / CA_CERTIFICATE
+    try:
+        certificate = path.read_bytes()
+        if facts_of(certificate).sha256 != registry.authority.sha256:
+            raise ValueError("another certificate")  # noqa: TRY301 - one message for both
+    except (OSError, ValueError):
+        raise ConfigError(
+            f"{path}: expected the certificate with serial number {registry.authority.serial}; "
+            "put it back from where you keep a copy"
+        ) from None
+    return Issued(registry, certificate, {}, registry)
+
+
+def _founded(federation: FederationFile, now: datetime) -> Issued:
+    """Return an authority and the coordinator's certificate, without sites."""
+    made = new_authority(federation.name, now)
+    authority = _recorded(facts_of(made.certificate))
+    server, files = _server(federation, made, now)
+    registry = Registry(
+        federation=federation.name, authority=authority, coordinator=(server,), sites={}
+    )
+    own = {AUTHORITY_KEY: made.key, CA_CERTIFICATE: made.certificate}
+    return Issued(registry, made.certificate, {AUTHORITY: own, COORDINATOR: files})
+
+
+def _with_site(issued: Issued, name: str, days: int, now: datetime) -> Issued:
+    node, identity = new_node_key(), new_identity()
+    keys = IssuedKeys(
+        public_key=node.public,
+        identity=identity.public,
+        validity=valid_for(days, now, until=issued.registry.authority.validity.not_after),
+    )
+    files = {NODE_KEY: node.private, IDENTITY_KEY: identity.private}
+    return replace(
+        issued,
+        registry=issued.registry.with_site(name, keys, instant(now)),
+        files={**issued.files, name: files},
+    )
+
+
+def _with_coordinator(
+    issued: Issued, federation: FederationFile, authority: Certified, now: datetime
+) -> Issued:
+    server, files = _server(federation, authority, now)
+    return replace(
+        issued,
+        registry=issued.registry.with_coordinator(server, instant(now)),
+        files={**issued.files, COORDINATOR: files},
+    )
+
+
+def _server(
+    federation: FederationFile, authority: Certified, now: datetime
+) -> tuple[IssuedCertificate, dict[str, bytes]]:
+    """Return a new certificate of the coordinator and its files; secrets do not outlive it."""
+    end = facts_of(authority.certificate).validity.not_after
+    validity = valid_for(federation.valid_days, now, until=end)
+    made = new_server(authority, federation.certificate_names, validity)
+    files = {
+        SERVER_KEY: made.key,
+        SERVER_CERTIFICATE: made.certificate,
+        ADMIN_TOKEN: secrets.token_hex(SECRET_BYTES).encode(),
+        EXECUTOR_SECRET: secrets.token_bytes(SECRET_BYTES),
+    }
+    return _recorded(facts_of(made.certificate)), files
+
+
+def _authority(kits: Path, issued: Issued) -> Certified:
+    """Return the authority with its key, which only new certificates need."""
+    path = kits / AUTHORITY / AUTHORITY_KEY
+    try:
+        authority = Certified(path.read_bytes(), issued.certificate)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: expected the authority's key, for the coordinator gets a new certificate; "
+            f"found {error.strerror}"
+        ) from None
+    if not signs(authority):
+        raise ConfigError(f"{path}: expected the key of {CA_CERTIFICATE}, found another")
+    return authority
+
+
+def _recorded(facts: CertificateFacts) -> IssuedCertificate:
+    return IssuedCertificate(
+        serial=facts.serial, sha256=facts.sha256, names=facts.names, validity=facts.validity
+    )
+
+
+def _checked(federation: FederationFile, registry: Registry | None, wish: Wish) -> Wish:
+    """Return the wish with `all` spelt out, or say everything that is wrong with it at once."""
+    if registry is None:
+        if wish != Wish():
+            raise ConfigError("--revoke, --rotate: expected kits to be there, found none yet")
+        return wish
+    known = registry.current
+    revoked = {name for name, keys in known.items() if keys.revoked} | set(wish.revoke)
+    defects = [
+        *(_unknown("--revoke", name, known) for name in wish.revoke if name not in known),
+        *(
+            _unknown("--rotate", name, (*known, COORDINATOR, ALL))
+            for name in wish.rotate
+            if name not in known and name not in {COORDINATOR, ALL}
+        ),
+        *(
+            f"--rotate {name}: expected it among the sites of the file, found it missing there"
+            for name in wish.rotate
+            if name in known and name not in federation.sites
+        ),
+        *(
+            f"--rotate {name}: expected a site that is not revoked in the same command"
+            for name in wish.rotate
+            if name in wish.revoke
+        ),
+        *(
+            f"sites: {name}: has a kit and is no longer listed; list it again, or refuse it from "
+            f"now on with --revoke {name}"
+            for name in known
+            if name not in federation.sites and name not in revoked
+        ),
+    ]
+    if defects:
+        raise ConfigError("\n".join(defects))
+    valid = [name for name in known if name not in revoked]
+    everybody = (COORDINATOR, *valid) if ALL in wish.rotate else ()
+    return replace(wish, rotate=(*wish.rotate, *everybody))
+
+
+def _unknown(option: str, name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names)}"
+    return f"{option} {name}: no kit of that name was issued; {hint}"
