@@ -6,7 +6,7 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator
 
 from common.codec import read_toml, record
@@ -71,13 +71,20 @@ def _site(name: str) -> str:
 
 def _different(names: tuple[str, ...]) -> tuple[str, ...]:
     seen: dict[str, str] = {}
-    for name in names:
-        if (same := seen.setdefault(name.lower(), name)) is not name:
+    for name in _some(names):
+        if (same := seen.get(name.lower())) is not None:
             raise ValueError(
                 f"expected names that differ by more than capital letters, found {same!r} and "
                 f"{name!r}"
             )
+        seen[name.lower()] = name
     return names
+
+
+def _some(items: tuple[str, ...]) -> tuple[str, ...]:
+    if not items:  # pydantic's own MinLen does not count items that are wrong
+        raise ValueError("expected at least one, found none")
+    return items
 
 
 def _one_line(text: str) -> str:
@@ -97,13 +104,11 @@ class FederationFile:
     """Further names and addresses of the coordinator, for its certificate."""
     listen: Annotated[str, AfterValidator(_host)] = "0.0.0.0"  # noqa: S104 - sites come from outside
     """Address of the coordinator's machine at which it listens."""
-    admin_addresses: Annotated[tuple[Annotated[str, AfterValidator(_ip)], ...], MinLen(1)] = (
-        "127.0.0.1",
-    )
+    admin_addresses: Annotated[
+        tuple[Annotated[str, AfterValidator(_ip)], ...], AfterValidator(_some)
+    ] = ("127.0.0.1",)
     """From where runs may be started."""
-    sites: Annotated[
-        tuple[Annotated[str, AfterValidator(_site)], ...], MinLen(1), AfterValidator(_different)
-    ]
+    sites: Annotated[tuple[Annotated[str, AfterValidator(_site)], ...], AfterValidator(_different)]
     """All sites, also those that are revoked later."""
     task: str
     """A built-in task or a TOML file: what the template of each site's policy allows."""
@@ -133,4 +138,7 @@ def read_federation(path: Path) -> FederationFile:
     except ConfigError as error:
         lines = str(error).splitlines()
         raise ConfigError("\n".join(f"{path}: task: {line}" for line in lines)) from None
-    return replace(file, task=task.name)
+    try:
+        return replace(file, task=_one_line(task.name))
+    except ValueError as error:
+        raise ConfigError(f"{path}: task: name: {error}") from None
