@@ -9,7 +9,9 @@ import typer
 
 
 def provision(
-    federation: Annotated[Path, typer.Argument(help="FEDERATION.toml", show_default=False)],
+    federation: Annotated[
+        Path, typer.Argument(help="What is to be: FEDERATION.toml.", show_default=False)
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the kits.")],
     revoke: Annotated[
         list[str] | None,

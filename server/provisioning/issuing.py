@@ -16,6 +16,7 @@ from common.kit import (
     NODE_KEY,
     SERVER_CERTIFICATE,
     SERVER_KEY,
+    Validity,
 )
 from server.provisioning.authority import (
     CertificateFacts,
@@ -128,7 +129,7 @@ def _with_site(issued: Issued, name: str, days: int, now: datetime) -> Issued:
     keys = IssuedKeys(
         public_key=node.public,
         identity=identity.public,
-        validity=valid_for(days, now, until=issued.registry.authority.validity.not_after),
+        validity=_lasting(days, issued.registry.authority.validity, now),
     )
     files = {NODE_KEY: node.private, IDENTITY_KEY: identity.private}
     return replace(
@@ -153,8 +154,8 @@ def _server(
     federation: FederationFile, authority: Certified, now: datetime
 ) -> tuple[IssuedCertificate, dict[str, bytes]]:
     """Return a new certificate of the coordinator and its files; secrets do not outlive it."""
-    end = facts_of(authority.certificate).validity.not_after
-    validity = valid_for(federation.valid_days, now, until=end)
+    above = facts_of(authority.certificate).validity
+    validity = _lasting(federation.valid_days, above, now)
     made = new_server(authority, federation.certificate_names, validity)
     files = {
         SERVER_KEY: made.key,
@@ -163,6 +164,22 @@ def _server(
         EXECUTOR_SECRET: secrets.token_bytes(SECRET_BYTES),
     }
     return _recorded(facts_of(made.certificate)), files
+
+
+def _lasting(days: int, authority: Validity, now: datetime) -> Validity:
+    """Return how long something lasts that is issued now; nothing outlasts the authority."""
+    match authority.at(now):
+        case "expired":
+            raise ConfigError(
+                f"{AUTHORITY}: expired on {authority.not_after}; found a new federation in another "
+                "folder"
+            )
+        case "not-yet-valid":
+            raise ConfigError(
+                f"{AUTHORITY}: valid from {authority.not_before}, which this computer's clock says "
+                "is yet to come; set the clock"
+            )
+    return valid_for(days, now, until=authority.not_after)
 
 
 def _authority(kits: Path, issued: Issued) -> Certified:

@@ -347,6 +347,32 @@ def test_nothing_outlasts_the_authority(make: Make) -> None:
     ) in made.remarks
 
 
+def test_an_expired_authority_issues_nothing_but_still_revokes(make: Make, kits: Path) -> None:
+    make()
+    later = MARCH + timedelta(days=3654)
+    with pytest.raises(ConfigError, match="authority: expired on 2036-03-01T12:00:00"):
+        make(rotate=("coordinator",), now=later)
+    with pytest.raises(ConfigError, match="authority: expired on 2036-03-01T12:00:00"):
+        make(sites=FOUR, now=later)
+    make(revoke=("east",), now=later)
+    assert read_coordinator_kit(kits / "coordinator").sites["east"].revoked is not None
+
+
+def test_a_clock_that_is_wrong_by_years_is_noticed(make: Make) -> None:
+    make()
+    with pytest.raises(ConfigError, match="is yet to come; set the clock"):
+        make(sites=FOUR, now=MARCH - timedelta(days=400))
+
+
+def test_a_secret_that_others_may_read_is_pointed_out(make: Make, kits: Path) -> None:
+    make()
+    (kits / "north" / "site.key").chmod(0o644)
+    assert make().remarks == (
+        f"{kits / 'north'}: site.key: expected rights 0600, for it is a secret, found 0644; mend "
+        "with: chmod 600 site.key",
+    )
+
+
 def test_names_that_were_never_issued_are_refused_all_at_once(make: Make, kits: Path) -> None:
     make()
     before = contents(kits)
