@@ -31,8 +31,8 @@ def provision(
     from common.codec import encode
     from common.console import say
     from server.provisioning.federation_file import read_federation
-    from server.provisioning.issuing import Wish
     from server.provisioning.provision import provision as make_kits
+    from server.provisioning.wish import Wish
     from server.provisioning.words import lines_of
 
     wish = Wish(revoke=tuple(revoke or ()), rotate=tuple(rotate or ()))

@@ -1,8 +1,6 @@
 """What has to be issued or revoked so that the registry is what the study lead asks for."""
 
-import difflib
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,7 +28,7 @@ from server.provisioning.authority import (
     signs,
     valid_for,
 )
-from server.provisioning.federation_file import ALL, AUTHORITY, COORDINATOR, FederationFile
+from server.provisioning.federation_file import AUTHORITY, COORDINATOR, FederationFile
 from server.provisioning.registry import (
     IssuedCertificate,
     IssuedKeys,
@@ -38,17 +36,10 @@ from server.provisioning.registry import (
     read_registry,
     registry_path,
 )
+from server.provisioning.wish import Wish, checked
 
 AUTHORITY_KEY = "ca.key"
 SECRET_BYTES = 32  # as many as a key of AES-256
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the study lead asks for on the command line."""
-
-    revoke: tuple[str, ...] = ()
-    rotate: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +68,7 @@ def issue(federation: FederationFile, kits: Path, wish: Wish, now: datetime) -> 
         ConfigError: when something asked for does not fit what was issued before.
     """
     issued = _existing(federation, kits) if registry_path(kits).exists() else None
-    wish = _checked(federation, issued.registry if issued else None, wish)
+    wish = checked(wish, federation, issued.registry if issued else None)
     if issued is None:
         issued = _founded(federation, now)
     for name in wish.revoke:
@@ -201,49 +192,3 @@ def _recorded(facts: CertificateFacts) -> IssuedCertificate:
     return IssuedCertificate(
         serial=facts.serial, sha256=facts.sha256, names=facts.names, validity=facts.validity
     )
-
-
-def _checked(federation: FederationFile, registry: Registry | None, wish: Wish) -> Wish:
-    """Return the wish with `all` spelt out, or say everything that is wrong with it at once."""
-    if registry is None:
-        if wish != Wish():
-            raise ConfigError("--revoke, --rotate: expected kits to be there, found none yet")
-        return wish
-    known = registry.current
-    revoked = {name for name, keys in known.items() if keys.revoked} | set(wish.revoke)
-    defects = [
-        *(_unknown("--revoke", name, known) for name in wish.revoke if name not in known),
-        *(
-            _unknown("--rotate", name, (*known, COORDINATOR, ALL))
-            for name in wish.rotate
-            if name not in known and name not in {COORDINATOR, ALL}
-        ),
-        *(
-            f"--rotate {name}: expected it among the sites of the file, found it missing there"
-            for name in wish.rotate
-            if name in known and name not in federation.sites
-        ),
-        *(
-            f"--rotate {name}: expected a site that is not revoked in the same command"
-            for name in wish.rotate
-            if name in wish.revoke
-        ),
-        *(
-            f"sites: {name}: has a kit and is no longer listed; list it again, or refuse it from "
-            f"now on with --revoke {name}"
-            for name in known
-            if name not in federation.sites and name not in revoked
-        ),
-    ]
-    if defects:
-        raise ConfigError("\n".join(defects))
-    valid = [name for name in known if name not in revoked]
-    everybody = (COORDINATOR, *valid) if ALL in wish.rotate else ()
-    return replace(wish, rotate=(*wish.rotate, *everybody))
-
-
-def _unknown(option: str, name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names)}"
-    return f"{option} {name}: no kit of that name was issued; {hint}"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from common.codec import json_text, toml_text
 from common.errors import ConfigError
-from common.installed import package_digest, package_version
 from common.kit import (
     ADMIN_TOKEN,
     CA_CERTIFICATE,
@@ -38,6 +37,19 @@ SITE_OWN = (NODE_KEY, IDENTITY_KEY)
 
 
 @dataclass(frozen=True)
+class Basis:
+    """What all kits of a federation are made from."""
+
+    federation: FederationFile
+    issued: Issued
+    kits: Path
+    """Folder of the kits."""
+    version: str
+    """Of the package that the federation runs."""
+    package_sha256: str
+
+
+@dataclass(frozen=True)
 class Draft:
     """A kit as it shall be."""
 
@@ -55,9 +67,10 @@ class Draft:
         }
 
 
-def authority_draft(issued: Issued, federation: FederationFile) -> Draft:
+def authority_draft(basis: Basis) -> Draft:
     """Return the folder that stays with the study lead."""
-    words = {"federation": federation, "registry": issued.registry}
+    issued = basis.issued
+    words = {"federation": basis.federation, "registry": issued.registry}
     files = {
         **issued.files.get(AUTHORITY, {}),
         CA_CERTIFICATE: issued.certificate,
@@ -67,13 +80,13 @@ def authority_draft(issued: Issued, federation: FederationFile) -> Draft:
     return Draft(files, ())
 
 
-def coordinator_draft(issued: Issued, federation: FederationFile, kits: Path) -> Draft:
+def coordinator_draft(basis: Basis) -> Draft:
     """Return the coordinator's kit.
 
     Raises:
         ConfigError: when its secrets are not there any more.
     """
-    folder = kits / COORDINATOR
+    folder, issued, federation = basis.kits / COORDINATOR, basis.issued, basis.federation
     own = issued.files.get(COORDINATOR) or _own(folder, COORDINATOR_OWN)
     certificate = issued.registry.coordinator[-1]
     if own is None or not _fits(
@@ -89,8 +102,8 @@ def coordinator_draft(issued: Issued, federation: FederationFile, kits: Path) ->
         listen=federation.listen,
         admin_addresses=federation.admin_addresses,
         validity=certificate.validity,
-        version=package_version(),
-        package_sha256=package_digest(),
+        version=basis.version,
+        package_sha256=basis.package_sha256,
         max_message_mb=federation.max_message_mb,
         sites=issued.registry.entries,
     )
@@ -104,21 +117,21 @@ def coordinator_draft(issued: Issued, federation: FederationFile, kits: Path) ->
     return Draft({**files, CHECKSUMS: checksum_list(files)}, changed)
 
 
-def site_draft(issued: Issued, federation: FederationFile, kits: Path, site: str) -> Draft | None:
+def site_draft(basis: Basis, site: str) -> Draft | None:
     """Return a site's kit; None when its secrets are not here, for it was handed over.
 
     Raises:
         ConfigError: when the folder holds other keys than were issued.
     """
-    folder = kits / site
+    folder, issued = basis.kits / site, basis.issued
     if site in issued.files and (issued.before is None or site not in issued.before.sites):
         _demand_free(folder)
     own = issued.files.get(site) or _own(folder, SITE_OWN)
     if own is None:
         return None
     _demand_issued(issued, folder, own)
-    kit = _site_kit(issued, federation, site)
-    words = {"federation": federation, "kit": kit}
+    kit = _site_kit(basis, site)
+    words = {"federation": basis.federation, "kit": kit}
     files = {
         **own,
         CA_CERTIFICATE: issued.certificate,
@@ -131,16 +144,17 @@ def site_draft(issued: Issued, federation: FederationFile, kits: Path, site: str
     return Draft(files, _changed(lambda: read_site_kit(folder), kit))
 
 
-def _site_kit(issued: Issued, federation: FederationFile, site: str) -> SiteKit:
+def _site_kit(basis: Basis, site: str) -> SiteKit:
+    federation, registry = basis.federation, basis.issued.registry
     return SiteKit(
         federation=federation.name,
         site=site,
         coordinator=federation.address,
-        validity=issued.registry.current[site].validity,
-        version=package_version(),
-        package_sha256=package_digest(),
+        validity=registry.current[site].validity,
+        version=basis.version,
+        package_sha256=basis.package_sha256,
         max_message_mb=federation.max_message_mb,
-        peers=issued.registry.peers_of(site),
+        peers=registry.peers_of(site),
     )
 
 

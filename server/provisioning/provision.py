@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from common.codec import record
+from common.installed import package_digest, package_version
 from common.kit_checksums import kit_digest, verify_kit
 from server.provisioning.federation_file import AUTHORITY, COORDINATOR, FederationFile
-from server.provisioning.issuing import Issued, Wish, issue
-from server.provisioning.kits import Draft, authority_draft, coordinator_draft, site_draft
+from server.provisioning.issuing import Issued, issue
+from server.provisioning.kits import Basis, Draft, authority_draft, coordinator_draft, site_draft
 from server.provisioning.staging import change, held
+from server.provisioning.wish import Wish
 
 WARNED = timedelta(days=30)  # time to make new keys and carry them to every hospital
 INTERRUPTED = (
@@ -68,7 +70,8 @@ def provision(federation: FederationFile, kits: Path, wish: Wish, now: datetime)
     """
     with held(kits) as interrupted:
         issued = issue(federation, kits, wish, now)
-        drafts = dict(_drafts(issued, federation, kits))
+        basis = Basis(federation, issued, kits, package_version(), package_digest())
+        drafts = dict(_drafts(basis))
         staged = {
             name: files
             for name, draft in drafts.items()
@@ -87,14 +90,12 @@ def provision(federation: FederationFile, kits: Path, wish: Wish, now: datetime)
     return Provisioned(federation=federation.name, kits=reports, remarks=remarks)
 
 
-def _drafts(
-    issued: Issued, federation: FederationFile, kits: Path
-) -> Iterator[tuple[str, Draft | None]]:
-    yield AUTHORITY, authority_draft(issued, federation)
-    yield COORDINATOR, coordinator_draft(issued, federation, kits)
-    for name, keys in issued.registry.current.items():
+def _drafts(basis: Basis) -> Iterator[tuple[str, Draft | None]]:
+    yield AUTHORITY, authority_draft(basis)
+    yield COORDINATOR, coordinator_draft(basis)
+    for name, keys in basis.issued.registry.current.items():
         if keys.revoked is None:
-            yield name, site_draft(issued, federation, kits, name)
+            yield name, site_draft(basis, name)
 
 
 def _report(

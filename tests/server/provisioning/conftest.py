@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from server.provisioning.federation_file import FederationFile
-from server.provisioning.issuing import Wish
 from server.provisioning.provision import Provisioned, provision
+from server.provisioning.wish import Wish
 
 MARCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FEDERATION = FederationFile(

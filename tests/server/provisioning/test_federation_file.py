@@ -1,5 +1,6 @@
 """FEDERATION.toml: every mistake in it is said at once, in words, with its place."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,10 @@ def test_a_task_of_ones_own_lies_beside_the_file_and_is_known_by_its_name(tmp_pa
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere.toml: expected a readable TOML file"):
         read_federation(tmp_path / "nowhere.toml")
+
+
+def test_the_file_to_copy_says_every_key() -> None:
+    path = Path(__file__).parents[3] / "configs" / "federation.toml"
+    assert read_federation(path).sites == ("north", "south", "east")
+    said = {line.partition(" =")[0] for line in path.read_text().splitlines() if " = " in line}
+    assert said == {field.name for field in fields(FederationFile)}

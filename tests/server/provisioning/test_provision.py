@@ -368,8 +368,10 @@ def test_a_secret_that_others_may_read_is_pointed_out(make: Make, kits: Path) ->
     make()
     (kits / "north" / "site.key").chmod(0o644)
     assert make().remarks == (
-        f"{kits / 'north'}: site.key: expected rights 0600, for it is a secret, found 0644; mend "
-        "with: chmod 600 site.key",
+        (
+            f"{kits / 'north'}: site.key: expected rights 0600, for it is a secret, found 0644; "
+            "mend with: chmod 600 site.key"
+        ),
     )
 
 
@@ -380,12 +382,12 @@ def test_names_that_were_never_issued_are_refused_all_at_once(make: Make, kits: 
         make(revoke=("nort", "east"), rotate=("east", "sooth", "elsewhere"))
     assert str(raised.value).splitlines() == [
         "--revoke nort: no kit of that name was issued; did you mean 'north'?",
+        "--rotate east: expected a site that is not revoked in the same command",
         "--rotate sooth: no kit of that name was issued; did you mean 'south'?",
         (
             "--rotate elsewhere: no kit of that name was issued; expected one of all, coordinator, "
             "east, north, south"
         ),
-        "--rotate east: expected a site that is not revoked in the same command",
     ]
     assert contents(kits) == before
 
