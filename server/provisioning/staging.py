@@ -89,7 +89,7 @@ def _finish(kits: Path) -> None:
         ready.rmdir()
     except OSError as error:
         raise DiskError(
-            f"{error.filename or kits}: cannot be written: {error.strerror}; mend it and give the "
+            f"{error.filename2 or error.filename}: cannot be written: {error.strerror}; mend it and give the "
             "same command again, which finishes"
         ) from None
 

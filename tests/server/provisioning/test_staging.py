@@ -136,3 +136,18 @@ def test_an_empty_folder_that_is_there_is_used(make: Make, kits: Path) -> None:
 def test_nothing_to_change_writes_nothing(tmp_path: Path) -> None:
     change(tmp_path, {})
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_change_that_cannot_be_finished_says_where_and_is_finished_later(
+    make: Make, kits: Path
+) -> None:
+    make()
+    readme = kits / "north" / "README.md"
+    readme.unlink()
+    readme.mkdir()
+    with pytest.raises(DiskError, match=f"^{readme}: cannot be written: Is a directory; mend it"):
+        make()
+    readme.rmdir()
+    (remark,) = make().remarks
+    assert remark.startswith("an earlier change was interrupted and is finished now")
+    demand_consistent(kits, {"north", "south", "east"})
