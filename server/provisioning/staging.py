@@ -89,8 +89,8 @@ def _finish(kits: Path) -> None:
         ready.rmdir()
     except OSError as error:
         raise DiskError(
-            f"{error.filename2 or error.filename}: cannot be written: {error.strerror}; mend it and give the "
-            "same command again, which finishes"
+            f"{error.filename2 or error.filename}: cannot be written: {error.strerror}; mend it "
+            "and give the same command again, which finishes"
         ) from None
 
 
