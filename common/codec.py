@@ -96,9 +96,19 @@ def read_toml_table(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: expected TOML, found {error}") from None
 
 
+def toml_text(value: object) -> bytes:
+    """Return a record as the content of a TOML file."""
+    return tomli_w.dumps(encode(value)).encode()
+
+
+def json_text(value: object) -> bytes:
+    """Return a record as the content of an indented JSON file, in `canonical_json`'s order."""
+    return (json.dumps(encode(value), indent=1, allow_nan=False) + "\n").encode()
+
+
 def write_toml(path: Path, value: object) -> None:
     """Write a record as TOML, whole or not at all."""
-    write_atomically(path, tomli_w.dumps(encode(value)).encode())
+    write_atomically(path, toml_text(value))
 
 
 def read_json(cls: type[T], path: Path) -> T:
@@ -116,8 +126,7 @@ def read_json(cls: type[T], path: Path) -> T:
 
 def write_json(path: Path, value: object) -> None:
     """Write a record as indented JSON, in the order of `canonical_json`, whole or not at all."""
-    text = json.dumps(encode(value), indent=1, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
+    write_atomically(path, json_text(value))
 
 
 def _without_none(plain: Any) -> Any:

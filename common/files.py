@@ -70,19 +70,31 @@ def keep_recent(path: Path, n_rounds: int) -> None:
             other.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+READABLE, PRIVATE = 0o644, 0o600
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = READABLE) -> None:
     """Write `content` to `path`, whole or not at all.
+
+    Args:
+        path: where.
+        content: what.
+        mode: rights of the file; nobody else can ever read a `PRIVATE` one.
 
     Raises:
         DiskError: when the folder cannot be written or the disk is full.
     """
-    with replacing(path) as temporary:
+    with replacing(path, mode=mode) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, mode: int = READABLE) -> Iterator[Path]:
     """Give a temporary neighbour to write to; flush it to disk and rename it to `path` at the end.
+
+    Args:
+        path: where the file goes.
+        mode: its rights at the end; until then only this user can read it.
 
     Raises:
         DiskError: when the folder cannot be written or the disk is full.
@@ -97,7 +109,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield Path(temporary)
         with Path(temporary).open("rb") as file:  # the writer may have put another file there
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes 0600; results are meant to be read
+        Path(temporary).chmod(mode)  # mkstemp makes 0600; most files are meant to be read
         Path(temporary).replace(path)
     except OSError as error:
         raise DiskError(f"{path}: cannot be written: {error.strerror}") from None

@@ -151,6 +151,11 @@ class Refused:
     """The same in a sentence, with what to do."""
 
 
+def is_private(name: str) -> bool:
+    """Return whether a file of a kit is a secret, which only its owner may read."""
+    return name.endswith(".key") or name in {ADMIN_TOKEN, EXECUTOR_SECRET}
+
+
 def read_site_kit(folder: Path) -> SiteKit:
     """Read the kit of a site.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError, DiskError
-from common.files import keep_recent, write_atomically
+from common.files import PRIVATE, keep_recent, replacing, write_atomically
 
 
 @pytest.fixture
@@ -96,3 +96,10 @@ def test_files_of_another_name_or_ending_are_no_rounds(tmp_path: Path) -> None:
     others = (".round-0001.bin.abc", "notes.bin", "round-0001.txt")
     found = left(tmp_path, "round-0005.bin", 1, *others, "round-0001.bin", "round-0005.bin")
     assert found == [".round-0001.bin.abc", "notes.bin", "round-0001.txt", "round-0005.bin"]
+
+
+def test_a_private_file_is_never_readable_by_others(tmp_path: Path) -> None:
+    with replacing(tmp_path / "secret", mode=PRIVATE) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+        temporary.write_bytes(b"")
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
