@@ -51,7 +51,7 @@ def measure_site(site: SiteConfig, task: MeasureTask) -> Measured | tuple[Measur
     if policy.fingerprint == "secure-sum":
         return _unseen(site, task, measured)
     if task.roster is not None:
-        raise PolicyError(f"policy.fingerprint: {policy.fingerprint!r} masks nothing")
+        raise PolicyError(f"policy.fingerprint: {policy.fingerprint!r} masks nothing", "privacy")
     fingerprint = released(measured, policy.fingerprint, policy.min_cases_per_bin)
     return _described(site, fingerprint)
 
@@ -118,7 +118,9 @@ def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
         site_log(site).error("plan: expected %s, planned %s: refused", task.plan_hash, own.hash)
         return Prepared(plan_hash=own.hash, n_training_cases=0, n_validation_cases=0)
     if site.name in task.config.federation.held_out and site.policy.metrics == "none":
-        raise PolicyError("policy.metrics: a held-out site that releases none is of no use")
+        raise PolicyError(
+            "policy.metrics: a held-out site that releases none is of no use", "metrics"
+        )
     found = dataset(site, task.task).cases
     training, validation = _drawn_split(site, task.config, [case.name for case in found])
     agreement = Agreement(terms=task, plan=own, cases=training, validation_cases=validation)
@@ -138,7 +140,8 @@ def _own_plan(site: SiteConfig, task: PrepareTask) -> Plan:
     if not site.policy.edited_plans:
         raise PolicyError(
             "policy.edited_plans: the coordinator's plan was changed by a person and does not "
-            "follow from the fingerprints; expected true, found false"
+            "follow from the fingerprints; expected true, found false",
+            "plan",
         )
     found = defects(task.edited_plan)
     if task.edited_plan.channels != task.task.channels:

@@ -36,7 +36,9 @@ def try_steps(site: SiteConfig, task: PostprocessTask, weights: Weights) -> Vali
     """
     policy = site.policy
     if not policy.validation_means:
-        raise PolicyError("policy.validation_means: this site says nothing of validation cases")
+        raise PolicyError(
+            "policy.validation_means: this site says nothing of validation cases", "metrics"
+        )
     agreement = load_agreement(site, task.run, task.plan_hash)
     return validation_sums(
         _predicted(site, agreement, task, weights),

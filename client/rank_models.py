@@ -25,7 +25,7 @@ def rank_models(site: SiteConfig, task: RankTask) -> Ranked:
         DataError: when images or references changed since one of them was tested.
     """
     if site.policy.metrics == "none":
-        raise PolicyError("policy.metrics: this site releases no metrics and no ranks")
+        raise PolicyError("policy.metrics: this site releases no metrics and no ranks", "metrics")
     agreement = load_agreement(site, task.run, task.plan_hash)
     models = [model for group in task.methods.values() for model in group]
     kept = kept_scores(site, task.run, models)
