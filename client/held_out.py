@@ -14,12 +14,13 @@ from client.caching.cache import CacheEntry
 from client.dataset.nifti import read_labels, read_scan
 from client.device import Device
 from client.first_stage import network_input
+from client.permission import permitted_agreement
 from client.prediction.segment import segment
 from client.preparation.preprocess import nonzero_box
 from client.pseudonyms import numbers_of
 from client.rank_models import may_aggregate
 from client.scoring.kept_scores import KeptScores, keep_scores, word_of_data
-from client.site import Agreement, SiteConfig, load_agreement
+from client.site import Agreement, SiteConfig
 from client.statistics import calibrate_on, received_network
 from common.axes import LabelMap, Mask, SpacingMm, Weights
 from common.case import Case
@@ -78,7 +79,7 @@ def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
     level = site.policy.metrics
     if level == "none":
         raise PolicyError("policy.metrics: this site releases no metrics", "metrics")
-    agreement = load_agreement(site, task.run, task.plan_hash)
+    agreement = permitted_agreement(site, task.run, task.plan_hash)
     network, device = received_network(agreement, weights)
     cases, _ = split(site, agreement)
     word = word_of_data(site, task.run, cases)
@@ -107,7 +108,7 @@ def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
 
 def measure_floor(site: SiteConfig, task: FloorTask) -> FloorMeasured:
     """Return what the task's learning-free baseline reaches on this site's cases."""
-    agreement = load_agreement(site, task.run, task.plan_hash)
+    agreement = permitted_agreement(site, task.run, task.plan_hash)
     if agreement.terms.task.floor is None:
         raise PolicyError(f"task {agreement.terms.task.name}: has no learning-free floor", "task")
     cases, _ = split(site, agreement)

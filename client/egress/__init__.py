@@ -1,0 +1,1 @@
+"""What leaves the building: every message is written down before it is sent."""
