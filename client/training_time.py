@@ -1,8 +1,9 @@
 """How much this site trained today: epochs and hours, counted so that a crash hides nothing.
 
 The epochs of a round are written down before its first step. Its time is written down ahead, in
-slices: what the file says is at least what was used, whenever the power goes. A crash costs up to
-a slice too much; at the end of the round the file is exact again. A day is a calendar day here.
+slices: what the file says is at least what was used, whenever the power goes, unless it goes in a
+step that takes longer than any before it, twice. A crash costs up to a slice too much; at the end
+of the round the file is exact again. A day is a calendar day here.
 """
 
 import time
@@ -19,7 +20,7 @@ from common.codec import read_json, record, write_json
 from common.errors import PolicyError
 
 FIRST_SLICE_S = 600.0  # a network may be compiled in the first step, for minutes
-SLICE_S = 60.0  # after the first step, or four times the longest step if that is more
+SLICE_S = 60.0  # after the first step; four times the longest step where that is more
 HOUR_S = 3600.0
 
 
