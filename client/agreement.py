@@ -13,6 +13,7 @@ from client.dataset.layouts import describe
 from client.device import accelerator_memory_gb
 from client.fingerprint.measure import measure
 from client.masking import data_digest, masked_counts
+from client.permission import require_approval, require_cases, require_task, require_terms
 from client.site import Agreement, SiteConfig, save_agreement, site_log
 from common.axes import Weights
 from common.case import Case, DatasetDescription
@@ -51,14 +52,16 @@ def measure_site(site: SiteConfig, task: MeasureTask) -> Measured | tuple[Measur
     if policy.fingerprint == "secure-sum":
         return _unseen(site, task, measured)
     if task.roster is not None:
-        raise PolicyError(f"policy.fingerprint: {policy.fingerprint!r} masks nothing")
+        raise PolicyError(f"policy.fingerprint: {policy.fingerprint!r} masks nothing", "privacy")
     fingerprint = released(measured, policy.fingerprint, policy.min_cases_per_bin)
     return _described(site, fingerprint)
 
 
 def _measured(site: SiteConfig, task: Task) -> Fingerprint:
     """Measure once, then keep at the site, as measured, while the files are the same."""
+    require_task(site.policy, task)
     description = dataset(site, task)
+    require_cases(site.policy, len(description.cases))
     path = site.state_folder / "fingerprint.json"
     key = _files_key(description, task)
     kept = _kept_fingerprint(path)
@@ -113,13 +116,18 @@ def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
     Raises:
         PolicyError: for what this site's policy does not allow.
     """
+    require_terms(site, task)
     own = _own_plan(site, task)
     if own.hash != task.plan_hash:
         site_log(site).error("plan: expected %s, planned %s: refused", task.plan_hash, own.hash)
         return Prepared(plan_hash=own.hash, n_training_cases=0, n_validation_cases=0)
     if site.name in task.config.federation.held_out and site.policy.metrics == "none":
-        raise PolicyError("policy.metrics: a held-out site that releases none is of no use")
+        raise PolicyError(
+            "policy.metrics: a held-out site that releases none is of no use", "metrics"
+        )
+    require_approval(site, task)
     found = dataset(site, task.task).cases
+    require_cases(site.policy, len(found))
     training, validation = _drawn_split(site, task.config, [case.name for case in found])
     agreement = Agreement(terms=task, plan=own, cases=training, validation_cases=validation)
     entries(site, agreement, found)
@@ -138,7 +146,8 @@ def _own_plan(site: SiteConfig, task: PrepareTask) -> Plan:
     if not site.policy.edited_plans:
         raise PolicyError(
             "policy.edited_plans: the coordinator's plan was changed by a person and does not "
-            "follow from the fingerprints; expected true, found false"
+            "follow from the fingerprints; expected true, found false",
+            "plan",
         )
     found = defects(task.edited_plan)
     if task.edited_plan.channels != task.task.channels:

@@ -7,10 +7,10 @@ folder. Here every error becomes a code; its text goes to the site's own log.
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast, get_args
+from typing import TypeAlias, TypeVar, cast, get_args
 
 import torch
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
@@ -24,6 +24,9 @@ from client import (
     rank_models,
     rounds,
 )
+from client.egress.questions import keep_question
+from client.permission import require_action, require_size
+from client.policy import Action
 from client.site import SiteConfig, load_site, site_log
 from common.axes import Weights
 from common.errors import (
@@ -48,59 +51,72 @@ from common.messages import (
     TrainTask,
     ValidateTask,
 )
-from common.wire import body_of, to_content, weights_of
+from common.wire import body_of, n_bytes, to_content, weights_of
 
 T = TypeVar("T")
+_Act: TypeAlias = Callable[[SiteConfig, RecordDict], tuple[object, object]]
+"""From a message to its record and what the site answers."""
 CONSILIUM_ERROR = 4100  # Flower keeps the codes below 1000 for itself
 app = ClientApp()
 
 
-def _answering(body: type[T], act: Callable[[SiteConfig, T], object]) -> ClientAppCallable:
+def _answering(
+    action: Action, body: type[T], act: Callable[[SiteConfig, T], object]
+) -> ClientAppCallable:
     """Return a Flower handler for messages of one record without weights."""
 
-    def handle(message: Message, context: Context) -> Message:
-        return _answer(message, context, lambda site: act(site, body_of(body, message.content)))
+    def answer(site: SiteConfig, content: RecordDict) -> tuple[object, object]:
+        task = body_of(body, content)
+        return task, act(site, task)
 
-    return handle
+    return lambda message, context: _answer(action, message, context, answer)
 
 
 def _answering_weights(
-    body: type[T], act: Callable[[SiteConfig, T, Weights], object]
+    action: Action, body: type[T], act: Callable[[SiteConfig, T, Weights], object]
 ) -> ClientAppCallable:
     """Return a Flower handler for messages of one record beside weights."""
 
-    def handle(message: Message, context: Context) -> Message:
-        content = message.content
-        return _answer(
-            message, context, lambda site: act(site, body_of(body, content), weights_of(content))
-        )
+    def answer(site: SiteConfig, content: RecordDict) -> tuple[object, object]:
+        task = body_of(body, content)
+        return task, act(site, task, weights_of(content))
 
-    return handle
+    return lambda message, context: _answer(action, message, context, answer)
 
 
 # All that a site can be asked to do.
-app.query("keys")(_answering(KeysTask, masking.make_key))
-app.query("measure")(_answering(MeasureTask, agreement.measure_site))
-app.query("prepare")(_answering(PrepareTask, agreement.prepare_site))
-app.query("first_stage")(_answering_weights(FirstStageTask, first_stage.predict_first_stage))
-app.train()(_answering_weights(TrainTask, rounds.train_round))
-app.train("personalise")(_answering_weights(PersonaliseTask, personalise.personalise))
-app.evaluate("validate")(_answering_weights(ValidateTask, rounds.validate))
-app.evaluate("postprocess")(_answering_weights(PostprocessTask, postprocessing.try_steps))
-app.evaluate("test")(_answering_weights(TestTask, held_out.score_model))
-app.evaluate("rank")(_answering(RankTask, rank_models.rank_models))
-app.evaluate("floor")(_answering(FloorTask, held_out.measure_floor))
+app.query("keys")(_answering("keys", KeysTask, masking.make_key))
+app.query("measure")(_answering("measure", MeasureTask, agreement.measure_site))
+app.query("prepare")(_answering("prepare", PrepareTask, agreement.prepare_site))
+app.query("first_stage")(
+    _answering_weights("first_stage", FirstStageTask, first_stage.predict_first_stage)
+)
+app.train()(_answering_weights("train", TrainTask, rounds.train_round))
+app.train("personalise")(
+    _answering_weights("personalise", PersonaliseTask, personalise.personalise)
+)
+app.evaluate("validate")(_answering_weights("validate", ValidateTask, rounds.validate))
+app.evaluate("postprocess")(
+    _answering_weights("postprocess", PostprocessTask, postprocessing.try_steps)
+)
+app.evaluate("test")(_answering_weights("test", TestTask, held_out.score_model))
+app.evaluate("rank")(_answering("rank", RankTask, rank_models.rank_models))
+app.evaluate("floor")(_answering("floor", FloorTask, held_out.measure_floor))
 
 
-def _answer(message: Message, context: Context, act: Callable[[SiteConfig], object]) -> Message:
+def _answer(action: Action, message: Message, context: Context, act: _Act) -> Message:
     """Do what was asked; on any error answer with a code and log the text at the site."""
     log = logging.getLogger("consilium.site")
     try:
         site = load_site(Path(str(context.node_config["site"])))
         log = site_log(site)
-        result = act(site)
+        require_action(site.policy, action)
+        require_size(site.policy, n_bytes(message.content), f"a message {action}")
+        task, result = act(site, message.content)
         body, weights = result if isinstance(result, tuple) else (result, None)
         content = to_content(body, weights)
+        require_size(site.policy, n_bytes(content), f"an answer to {action}")
+        keep_question(site, message.metadata.message_id, task)
     except Exception as error:  # nothing may reach Flower, which would send its text
         log.exception("%s failed", message.metadata.message_type)
         return Message(Error(CONSILIUM_ERROR, _code(error)), reply_to=message)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from client.agreement import entries, split
 from client.caching.cache import CacheEntry
 from client.caching.entry_files import add_previous
+from client.permission import permitted_agreement
 from client.prediction.segment import on_network_grid, segment, with_previous
-from client.site import Agreement, SiteConfig, load_agreement, site_log
+from client.site import Agreement, SiteConfig, site_log
 from client.statistics import calibrate_on, received_network
 from common.axes import Image, Weights
 from common.errors import DataError, MessageError
@@ -29,7 +30,7 @@ def predict_first_stage(site: SiteConfig, task: FirstStageTask, weights: Weights
     Raises:
         MessageError: when these are not the weights that were agreed on.
     """
-    agreement = load_agreement(site, task.run, task.plan_hash)
+    agreement = permitted_agreement(site, task.run, task.plan_hash)
     wanted = agreement.terms.first_stage
     if wanted is None or weights_digest(weights) != wanted.weights_sha256:
         raise MessageError("first stage: expected the weights that were agreed on")

@@ -1,7 +1,7 @@
 """What a held-out site does: calibrate, predict, score; and the learning-free floor."""
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,11 +14,13 @@ from client.caching.cache import CacheEntry
 from client.dataset.nifti import read_labels, read_scan
 from client.device import Device
 from client.first_stage import network_input
+from client.permission import permitted_agreement
 from client.prediction.segment import segment
 from client.preparation.preprocess import nonzero_box
+from client.pseudonyms import numbers_of
 from client.rank_models import may_aggregate
 from client.scoring.kept_scores import KeptScores, keep_scores, word_of_data
-from client.site import Agreement, SiteConfig, load_agreement
+from client.site import Agreement, SiteConfig
 from client.statistics import calibrate_on, received_network
 from common.axes import LabelMap, Mask, SpacingMm, Weights
 from common.case import Case
@@ -76,8 +78,8 @@ def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
     """
     level = site.policy.metrics
     if level == "none":
-        raise PolicyError("policy.metrics: this site releases no metrics")
-    agreement = load_agreement(site, task.run, task.plan_hash)
+        raise PolicyError("policy.metrics: this site releases no metrics", "metrics")
+    agreement = permitted_agreement(site, task.run, task.plan_hash)
     network, device = received_network(agreement, weights)
     cases, _ = split(site, agreement)
     word = word_of_data(site, task.run, cases)
@@ -92,12 +94,13 @@ def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
     results = [_result(subject, model) for subject in subjects]
     keep_scores(site, task.run, task.method, _kept(word, cases, results))
     scores = [result.scores for result in results] if level == "cases" else []
+    numbers = numbers_of(site, task.run, [case.name for case in cases]) if scores else {}
     wanted = task.pictures and site.policy.pictures  # which the policy has only at that level
     return Tested(
         metrics=level,
         n_cases=len(cases),
         data=word,
-        scores=tuple(_case_scores(scores)),
+        scores=tuple(_case_scores(dict(zip(numbers.values(), scores, strict=True)))),
         pictures=_pictures(subjects, scores, model) if wanted else (),
         note=_with_changes(note, site, task, results),
     )
@@ -105,12 +108,14 @@ def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
 
 def measure_floor(site: SiteConfig, task: FloorTask) -> FloorMeasured:
     """Return what the task's learning-free baseline reaches on this site's cases."""
-    agreement = load_agreement(site, task.run, task.plan_hash)
+    agreement = permitted_agreement(site, task.run, task.plan_hash)
     if agreement.terms.task.floor is None:
-        raise PolicyError(f"task {agreement.terms.task.name}: has no learning-free floor")
+        raise PolicyError(f"task {agreement.terms.task.name}: has no learning-free floor", "task")
     cases, _ = split(site, agreement)
     if not may_aggregate(site, len(cases)):
-        raise PolicyError(f"policy.metrics: {site.policy.metrics!r} releases no mean Dice")
+        raise PolicyError(
+            f"policy.metrics: {site.policy.metrics!r} releases no mean Dice", "metrics"
+        )
     read = [_floor_case(case, agreement.terms.task, agreement.terms.task.floor) for case in cases]
     images, references = zip(*read, strict=True)
     best = best_threshold_floor(images, references, FLOOR_THRESHOLDS.tolist())
@@ -158,9 +163,9 @@ def _kept(word: str, cases: Sequence[Case], results: Sequence[_Result]) -> KeptS
     )
 
 
-def _case_scores(results: Sequence[dict[str, RegionScore]]) -> Iterator[CaseScore]:
-    """Number the cases: the coordinator learns no name."""
-    for number, result in enumerate(results, start=1):
+def _case_scores(results: Mapping[int, dict[str, RegionScore]]) -> Iterator[CaseScore]:
+    """Give the scores in the order of the cases' numbers: the coordinator learns no name."""
+    for number, result in sorted(results.items()):
         for region, score in result.items():
             yield CaseScore(case=number, region=region, **vars(score))
 

@@ -55,11 +55,13 @@ def make_key(site: SiteConfig, task: KeysTask) -> MaskKey:
             or the attempt was answered already.
     """
     if site.policy.fingerprint != "secure-sum":
-        raise PolicyError(f"policy.fingerprint: {site.policy.fingerprint!r} masks nothing")
+        raise PolicyError(
+            f"policy.fingerprint: {site.policy.fingerprint!r} masks nothing", "privacy"
+        )
     _check_company(site, task.run, task.sites)
     path = _folder(site, task.run) / f"{task.nonce}.key"
     if path.with_suffix(".used").exists():
-        raise PolicyError(f"secure sum: attempt {task.nonce} was answered already")
+        raise PolicyError(f"secure sum: attempt {task.nonce} was answered already", "privacy")
     if not path.exists():
         for unused in path.parent.glob("*.key"):
             unused.unlink(missing_ok=True)  # of attempts that came to nothing
@@ -116,17 +118,21 @@ def data_digest(site: SiteConfig, run: str, fingerprint: Fingerprint) -> str:
 def _check_company(site: SiteConfig, run: str, names: Sequence[str]) -> None:
     """Demand enough different sites, this one among them, and always the same ones in a run."""
     if len(set(names)) != len(names) or site.name not in names:
-        raise PolicyError(f"secure sum: expected {site.name} and others, each once, found {names}")
+        raise PolicyError(
+            f"secure sum: expected {site.name} and others, each once, found {names}", "privacy"
+        )
     if len(names) < site.policy.min_secure_sites:
         raise PolicyError(
             f"policy.min_secure_sites: expected at least {site.policy.min_secure_sites} sites that "
-            f"mask their fingerprints, found {len(names)}: {', '.join(sorted(names))}"
+            f"mask their fingerprints, found {len(names)}: {', '.join(sorted(names))}",
+            "privacy",
         )
     members = _members(site, run)
     if members.exists() and members.read_bytes() != canonical_json(sorted(names)):
         raise PolicyError(
             f"run {run}: counts were masked for the sum of other sites before, found "
-            f"{', '.join(sorted(names))}; a difference of two sums could show one site's counts"
+            f"{', '.join(sorted(names))}; a difference of two sums could show one site's counts",
+            "privacy",
         )
 
 
@@ -134,20 +140,23 @@ def _check_roster(site: SiteConfig, run: str, roster: Roster, attempt: _Attempt)
     if roster.sites != attempt.sites:
         raise PolicyError(
             f"secure sum: expected the sites {', '.join(attempt.sites)}, for which the key was "
-            f"made, found {', '.join(roster.sites)}"
+            f"made, found {', '.join(roster.sites)}",
+            "privacy",
         )
     keys = {key.site: key.public_key for key in roster.keys}
     if keys[site.name] != public_key_of(attempt.private_key):
-        raise PolicyError("secure sum: the roster holds another key than this site's own")
+        raise PolicyError(
+            "secure sum: the roster holds another key than this site's own", "privacy"
+        )
     if len(set(keys.values())) != len(roster.keys):
-        raise PolicyError("secure sum: expected a key of its own for every site")
+        raise PolicyError("secure sum: expected a key of its own for every site", "privacy")
     if site.peers is None:
         return
     for key in roster.keys:
         if key.site == site.name:
             continue
         if key.site not in site.peers:
-            raise PolicyError(f"secure sum: {key.site} is not among the pinned peers")
+            raise PolicyError(f"secure sum: {key.site} is not among the pinned peers", "privacy")
         check_signature(site.peers[key.site], run, roster.nonce, roster.sites, key)
 
 
@@ -156,7 +165,8 @@ def _kept(path: Path) -> _Attempt:
         return read_json(_Attempt, path)
     except ConfigError:  # never made, used, or cut short by a crash
         raise PolicyError(
-            f"secure sum: attempt {path.stem}: expected one with an unused key of this site"
+            f"secure sum: attempt {path.stem}: expected one with an unused key of this site",
+            "privacy",
         ) from None
 
 
@@ -166,7 +176,9 @@ def _spend(path: Path) -> None:
     try:
         path.rename(used)
     except FileNotFoundError:
-        raise PolicyError(f"secure sum: attempt {path.stem} was answered already") from None
+        raise PolicyError(
+            f"secure sum: attempt {path.stem} was answered already", "privacy"
+        ) from None
     os.truncate(used, 0)
 
 

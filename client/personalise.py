@@ -9,8 +9,9 @@ Source: Wang et al. 2019, Federated evaluation of on-device personalization.
 
 from dataclasses import replace
 
+from client.permission import permitted_agreement, require_training
 from client.rounds import network_after, train_on_cases, validation_dice
-from client.site import Agreement, SiteConfig, load_agreement
+from client.site import Agreement, SiteConfig
 from client.training.local_training import LocalRound
 from common.axes import Weights
 from common.messages import Personalised, PersonaliseTask, TrainTask
@@ -23,7 +24,8 @@ def personalise(site: SiteConfig, task: PersonaliseTask, weights: Weights) -> Pe
         Nothing where the site has no validation cases or no statistics of its own, or does not
         release what it measures on them.
     """
-    agreed = load_agreement(site, task.run, task.plan_hash)
+    agreed = permitted_agreement(site, task.run, task.plan_hash)
+    require_training(site, agreed, task.n_steps)
     network, device, ready = network_after(site, agreed, task.method, task.round, weights)
     shared = validation_dice(site, agreed, network, device) if ready else None
     if shared is None:

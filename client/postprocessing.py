@@ -14,10 +14,11 @@ import numpy as np
 from client.agreement import entries, split
 from client.first_stage import network_input
 from client.held_out import reference_of
+from client.permission import permitted_agreement
 from client.prediction.segment import segment
 from client.rounds import network_after
 from client.scoring.postprocess_sums import LabelledCase, validation_sums
-from client.site import Agreement, SiteConfig, load_agreement
+from client.site import Agreement, SiteConfig
 from common.axes import LabelMap, Weights
 from common.errors import DataError, PolicyError
 from common.evaluation.postprocess_choice import ValidationSums
@@ -36,8 +37,10 @@ def try_steps(site: SiteConfig, task: PostprocessTask, weights: Weights) -> Vali
     """
     policy = site.policy
     if not policy.validation_means:
-        raise PolicyError("policy.validation_means: this site says nothing of validation cases")
-    agreement = load_agreement(site, task.run, task.plan_hash)
+        raise PolicyError(
+            "policy.validation_means: this site says nothing of validation cases", "metrics"
+        )
+    agreement = permitted_agreement(site, task.run, task.plan_hash)
     return validation_sums(
         _predicted(site, agreement, task, weights),
         task.candidates,

@@ -7,8 +7,9 @@ Ranks need all methods at one case, so the request comes after the last test; wh
 from collections.abc import Mapping, Sequence
 
 from client.agreement import split
+from client.permission import permitted_agreement
 from client.scoring.kept_scores import KeptScores, kept_scores, word_of_data
-from client.site import Agreement, SiteConfig, load_agreement, site_log
+from client.site import Agreement, SiteConfig, site_log
 from common.errors import DataError, PolicyError
 from common.evaluation.aggregates import Aggregate, aggregates_of
 from common.evaluation.mean_scores import mean_table
@@ -25,8 +26,8 @@ def rank_models(site: SiteConfig, task: RankTask) -> Ranked:
         DataError: when images or references changed since one of them was tested.
     """
     if site.policy.metrics == "none":
-        raise PolicyError("policy.metrics: this site releases no metrics and no ranks")
-    agreement = load_agreement(site, task.run, task.plan_hash)
+        raise PolicyError("policy.metrics: this site releases no metrics and no ranks", "metrics")
+    agreement = permitted_agreement(site, task.run, task.plan_hash)
     models = [model for group in task.methods.values() for model in group]
     kept = kept_scores(site, task.run, models)
     word = _one_word(site, agreement, kept)

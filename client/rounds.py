@@ -13,11 +13,13 @@ from client.batches.patches import Batch, Recipe
 from client.caching.cache import CacheEntry, keep_in_memory
 from client.device import Device, choose_device
 from client.first_stage import EVERYTHING, network_input, require_first_stage
+from client.permission import permitted_agreement, require_training
 from client.prediction.predict import decide, predict
 from client.prediction.segment import averaging_of
-from client.site import Agreement, SiteConfig, load_agreement
+from client.site import Agreement, SiteConfig
 from client.statistics import load_local, save_local, statistics_file
 from client.training.local_training import LocalRound, train_locally
+from client.training_time import counted
 from client.upload import prepare_upload
 from common.augmentation import preset_of
 from common.axes import LabelMap, Weights
@@ -39,11 +41,12 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
     answer and are never part of it.
     """
     began = time.monotonic()
-    agreement = load_agreement(site, task.run, task.plan_hash)
-    network, device, ready = network_after(site, agreement, task.method, task.round - 1, weights)
+    agreement = permitted_agreement(site, task.run, task.plan_hash)
     training, _ = split(site, agreement)
-    validation = validation_dice(site, agreement, network, device) if ready else None
     wanted = LocalRound(site, agreement, task, weights, len(training))
+    require_training(site, agreement, wanted.n_steps)
+    network, device, ready = network_after(site, agreement, task.method, task.round - 1, weights)
+    validation = validation_dice(site, agreement, network, device) if ready else None
     n_steps, loss = train_on_cases(wanted, network, device)
     kept = agreement.local_names(network)
     save_local(statistics_file(site, task.run, task.method, task.round), network, kept)
@@ -64,7 +67,7 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
 
 def validate(site: SiteConfig, task: ValidateTask, weights: Weights) -> Validated:
     """Test the weights after a round, with this site's statistics, on its validation cases."""
-    agreement = load_agreement(site, task.run, task.plan_hash)
+    agreement = permitted_agreement(site, task.run, task.plan_hash)
     network, device, ready = network_after(site, agreement, task.method, task.round, weights)
     return Validated(dice=validation_dice(site, agreement, network, device) if ready else None)
 
@@ -95,17 +98,23 @@ def train_on_cases(wanted: LocalRound, network: nn.Module, device: Device) -> tu
 
     Returns:
         Number of steps and mean loss.
+
+    Raises:
+        PolicyError: when the day's epochs or hours are used up.
     """
     site, agreement = wanted.site, wanted.agreement
     training, _ = split(site, agreement)
     cached = _in_memory(entries(site, agreement, training))
     require_first_stage(cached, agreement)
-    return train_locally(
-        wanted,
-        network,
-        device,
-        lambda first, n_steps: _batches(site, agreement, cached, wanted.task, first, n_steps),
-    )
+    n_epochs = require_training(site, agreement, wanted.n_steps)
+    with counted(site, n_epochs) as before_step:
+
+        def batches_from(first: int, n_steps: int) -> Iterator[Batch]:
+            for batch in _batches(site, agreement, cached, wanted.task, first, n_steps):
+                before_step()
+                yield batch
+
+        return train_locally(wanted, network, device, batches_from)
 
 
 def _in_memory(cached: tuple[CacheEntry, ...]) -> tuple[CacheEntry, ...]:

@@ -1,63 +1,25 @@
-"""A site: its configuration, its policy and its folder. Everything here stays at the site."""
+"""A site: its configuration and its folder. Everything here stays at the site."""
 
 import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge, Gt
-from pydantic import model_validator
+from annotated_types import Gt
 from torch import nn
 
+from client.policy import Policy
 from common.batchnorm import local_names
 from common.codec import read_json, read_toml, record, write_json
 from common.errors import MessageError, PolicyError
-from common.evaluation.aggregates import MetricsRelease
 from common.federation import SiteName
 from common.files import make_folder
 from common.messages import PrepareTask
 from common.network import build_network
 from common.planning.plan import AnyConfiguration, Plan, configuration_of
-from common.planning.release import DEFAULT_MIN_CASES, MinCases, ReleaseMode
 from common.secure_sum import Key
 
 ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
-FEWEST_SITES = 3  # in a sum of two, each would see the other
-
-
-@record
-class Policy:
-    """What the hospital lets out of the building, besides model weights."""
-
-    metrics: MetricsRelease
-    """How much of the metrics that a held-out site measures: none, only sums of ranks, aggregates,
-    or those of numbered, unnamed cases (`common.evaluation.aggregates`)."""
-    validation_means: bool
-    """Mean Dice over a training site's own validation cases."""
-    pictures: bool
-    """Overlay pictures of three cases, without any text about the patient; they show what the
-    metrics of cases say, so `metrics` has to be "cases"."""
-    fingerprint: ReleaseMode
-    """Counts of the data set as they are, only in bins of several cases, or only in the sum of
-    several sites (`common.planning.release`)."""
-    min_cases_per_bin: MinCases = DEFAULT_MIN_CASES
-    """Smallest bin of a coarse fingerprint."""
-    min_cases_per_aggregate: MinCases = DEFAULT_MIN_CASES
-    """Fewest cases of which means and quartiles of metrics are released; of fewer, only ranks."""
-    min_secure_sites: Annotated[int, Ge(FEWEST_SITES)] = FEWEST_SITES
-    """Fewest sites, this one included, whose fingerprints are summed unseen."""
-    edited_plans: bool = False
-    """Whether to train by a plan that does not follow from the fingerprints but was changed by a
-    person at the coordinator."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Policy":
-        if self.pictures and self.metrics != "cases":
-            raise ValueError(
-                "pictures: expected false, for pictures show single cases and metrics is "
-                f"{self.metrics!r}"
-            )
-        return self
 
 
 @record
@@ -169,10 +131,14 @@ def load_agreement(site: SiteConfig, run: str, plan_hash: str) -> Agreement:
     """
     path = site.run_folder(run) / "agreed.json"
     if not path.exists():
-        raise PolicyError(f"run {run}: no plan was agreed; expected a prepare message first")
+        raise PolicyError(
+            f"run {run}: no plan was agreed; expected a prepare message first", "plan"
+        )
     agreement = read_json(Agreement, path)
     if agreement.plan.hash != plan_hash:
-        raise PolicyError(f"run {run}: agreed plan {agreement.plan.hash}, asked for {plan_hash}")
+        raise PolicyError(
+            f"run {run}: agreed plan {agreement.plan.hash}, asked for {plan_hash}", "plan"
+        )
     return agreement
 
 

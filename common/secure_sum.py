@@ -139,7 +139,8 @@ def check_signature(
     except (InvalidSignature, ValueError):
         raise PolicyError(
             f"secure sum: key of {key.site}: expected a signature by its pinned key, found "
-            f"{'another' if key.signature else 'none'}"
+            f"{'another' if key.signature else 'none'}",
+            "privacy",
         ) from None
 
 
@@ -184,7 +185,9 @@ def _shared(private_key: str, other: MaskKey) -> bytes:
     try:
         return _private(private_key).exchange(public)
     except ValueError:  # a point of low order, whose shared secret everybody knows
-        raise PolicyError(f"secure sum: key of {other.site}: is no usable public key") from None
+        raise PolicyError(
+            f"secure sum: key of {other.site}: is no usable public key", "privacy"
+        ) from None
 
 
 def _stream(secret: bytes, run: str, roster: Roster, one: str, other: str) -> CipherContext:

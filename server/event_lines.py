@@ -3,6 +3,7 @@
 from statistics import fmean
 
 from server.events import (
+    ApprovalAwaited,
     Event,
     FloorMeasured,
     HeldOutScored,
@@ -30,7 +31,7 @@ def line_of(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - one line per
         case RunStarted():
             verb = "resumed" if event.resumed else "started"
             return f"run {event.run} {verb}: {event.task}, {', '.join(event.methods)}"
-        case SiteJoined() | SiteLeft():
+        case SiteJoined() | SiteLeft() | ApprovalAwaited():
             return _line_of_site(event)
         case PlanMade():
             limits = f"; limited: {'; '.join(event.limits)}" if event.limits else ""
@@ -76,7 +77,9 @@ def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - as ab
             return ""
 
 
-def _line_of_site(event: SiteJoined | SiteLeft) -> str:
+def _line_of_site(event: SiteJoined | SiteLeft | ApprovalAwaited) -> str:
+    if isinstance(event, ApprovalAwaited):
+        return f"{event.site} waits for a person there to approve the run"
     if isinstance(event, SiteLeft):
         return f"{event.site} left the run"
     cases = "cases not told" if event.n_cases is None else f"{event.n_cases} cases"

@@ -45,6 +45,13 @@ class SiteLeft:
 
 
 @record
+class ApprovalAwaited:
+    """A site's policy wants a person there to approve the run; it is asked again until then."""
+
+    site: str
+
+
+@record
 class PlanMade:
     """All sites agreed on the plan with this hash."""
 
@@ -226,6 +233,7 @@ Event: TypeAlias = (
     RunStarted
     | SiteJoined
     | SiteLeft
+    | ApprovalAwaited
     | PlanMade
     | Note
     | SiteTrained

@@ -11,7 +11,8 @@ from client.app import app
 from client.dataset.guess import task_of
 from client.dataset.inspection import inspect_folder
 from client.device import choose_device, describe
-from client.site import Policy, SiteConfig
+from client.policy import Policy
+from client.site import SiteConfig
 from common.codec import read_json, read_toml, write_toml
 from common.config import Folds, RunConfig, Simulation
 from common.errors import ConfigError, DataError

@@ -5,7 +5,7 @@ It needs no data: a site can be told before it decides.
 
 from textwrap import fill
 
-from client.site import FEWEST_SITES
+from client.policy import FEWEST_SITES
 from common.planning.fingerprint import TICKS_PER_MM
 from common.planning.fingerprint_grid import (
     COARSE_STEP_TICKS,

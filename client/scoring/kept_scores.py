@@ -44,7 +44,9 @@ def kept_scores(site: SiteConfig, run: str, models: Iterable[str]) -> Mapping[st
     paths = {model: _folder(site, run) / f"{model}.json" for model in models}
     absent = [model for model, path in paths.items() if not path.exists()]
     if absent:
-        raise PolicyError(f"run {run}: expected tested models, found no scores of {absent}")
+        raise PolicyError(
+            f"run {run}: expected tested models, found no scores of {absent}", "metrics"
+        )
     return {model: read_json(KeptScores, path) for model, path in paths.items()}
 
 

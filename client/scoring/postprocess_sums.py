@@ -56,7 +56,8 @@ def validation_sums(
     if total.n_cases < min_cases:
         raise PolicyError(
             f"validation cases: expected at least {min_cases} to say anything about their sum, "
-            f"found {total.n_cases}"
+            f"found {total.n_cases}",
+            "metrics",
         )
     return total
 

@@ -69,7 +69,8 @@ def refuse_alone() -> NoReturn:
     raise PolicyError(
         "secure-sum: a file cannot be masked alone; the mode applies in a federated run, where at "
         'least 3 sites with fingerprint = "secure-sum" in their policy mask their counts for each '
-        "other; nothing was released (--explain says what would be)"
+        "other; nothing was released (--explain says what would be)",
+        "privacy",
     )
 
 
@@ -87,12 +88,14 @@ def coarse(fingerprint: Fingerprint, min_cases: int) -> Fingerprint:
     if min_cases < SMALLEST_BIN:
         raise PolicyError(
             f"min_cases: expected at least {SMALLEST_BIN}, found {min_cases}; "
-            "a bin of two cases would show the smaller value as it is"
+            "a bin of two cases would show the smaller value as it is",
+            "privacy",
         )
     if fingerprint.n_cases < min_cases:
         raise PolicyError(
             f"coarse release: expected at least {min_cases} cases, one full bin, "
-            f"found {fingerprint.n_cases}; nothing was released"
+            f"found {fingerprint.n_cases}; nothing was released",
+            "privacy",
         )
     return replace(
         fingerprint,
@@ -150,7 +153,8 @@ def _coarse_ct(name: str, ct: CtStatistics, n_cases: int, min_cases: int) -> CtS
     if 0 < ct.n_voxels < min_cases:
         raise PolicyError(
             f"coarse release: channel {name}: expected at least {min_cases} foreground voxels, "
-            f"found {ct.n_voxels}; nothing was released"
+            f"found {ct.n_voxels}; nothing was released",
+            "privacy",
         )
     at_least = smallest_voxel_bin(ct.n_voxels, n_cases, min_cases)
     return replace(ct, histogram_hu=coarsened(ct.histogram_hu, at_least))

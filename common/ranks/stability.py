@@ -144,8 +144,13 @@ def _places(
 
 
 def _resampled(ranks: Ranks, n_samples: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return half-rank sums of resampled cases, axes (sample, method, metric)."""
+    """Return half-rank sums of resampled cases, axes (sample, method, metric).
+
+    The order of the cases has no influence.
+    """
     n_cases = ranks.shape[1]
+    flat = ranks.transpose(1, 0, 2).reshape(n_cases, -1)
+    ranks = ranks[:, np.lexsort(flat.T)]  # the cases' numbers are random; what is drawn is not
     draws = rng.multinomial(n_cases, np.full(n_cases, 1 / n_cases), n_samples)
     halves = np.tensordot(draws.astype(np.float64), 2 * ranks, axes=(1, 1))  # exact below 2^53
     return np.asarray(np.rint(halves), np.int64)

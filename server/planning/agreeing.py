@@ -1,5 +1,6 @@
 """One plan that all sites agree on: by the rules from the merged fingerprint, or edited by hand."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from common.planning.plan import Plan, configuration_of, sealed
 from common.planning.planner import plan_run
 from common.task import Task
 from server.events import EventLog, Note, PlanMade
+from server.mailbox import Clock
+from server.planning.approvals import answers_of_people
 from server.planning.cohort import Cohort, require_one_task
 from server.planning.first_stage import finished_stage, give_first_stage
 from server.remarks import remarks
@@ -29,10 +32,12 @@ def agree(
     task: Task,
     folder: RunFolder,
     log: EventLog,
+    clock: Clock = time,
 ) -> Plan:
     """Plan from the training sites' merged fingerprint and have every site plan the same.
 
-    Held-out sites do not influence the plan: they take no part in training.
+    Held-out sites do not influence the plan: they take no part in training. A site whose policy
+    wants a person's approval is asked again until somebody there has answered.
 
     Raises:
         ConfigError: when sites describe different tasks (it says who has what).
@@ -60,7 +65,9 @@ def agree(
         edited_plan=plan if plan.edited else None,
         first_stage=stage.told if stage else None,
     )
-    replies = all_of(sites.prepare(terms, cohort.everyone), "agree on the plan")
+    timeout_s = config.federation.join_timeout_s
+    answers = answers_of_people(sites, terms, cohort.everyone, log, timeout_s, clock)
+    replies = all_of(answers, "agree on the plan")
     own = {reply.site: reply.value.plan_hash for reply in replies}
     if others := {site: planned for site, planned in own.items() if planned != plan.hash}:
         lines = [f"{site} refuses to train: its plan is {other}" for site, other in others.items()]

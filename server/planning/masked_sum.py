@@ -42,7 +42,7 @@ def secure_fingerprint(
         if not isinstance(result, list):
             return _opened(result, members, task, log)
         lines = [f"{failure.site}: {failure.code} ({failure.reason})" for failure in result]
-        if any(failure.code == "policy" for failure in result):
+        if any(failure.code.startswith("policy") for failure in result):
             raise FederationError("\n".join([*_could_not(lines), *_too_few(members)]))
         log.append(Note(text=f"secure sum, attempt {attempt}: {'; '.join(lines)}"))
     raise FederationError("\n".join(_could_not(lines)))

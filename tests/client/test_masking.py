@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from client.masking import COUNTS, data_digest, make_key, masked_counts
-from client.site import Policy, SiteConfig, load_site
+from client.policy import Policy
+from client.site import SiteConfig, load_site
 from common.axes import Weights
 from common.codec import write_toml
 from common.errors import ConfigError, DiskError, MessageError, PolicyError

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from client.device import Device
-from client.site import Agreement, Policy, SiteConfig
+from client.policy import Policy
+from client.site import Agreement, SiteConfig
 from client.statistics import (
     calibrate,
     calibrate_on,

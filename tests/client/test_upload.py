@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.site import Policy, SiteConfig
+from client.policy import Policy
+from client.site import SiteConfig
 from client.upload import prepare_upload, residual_file
 from common.axes import Weights
 from common.errors import ConfigError

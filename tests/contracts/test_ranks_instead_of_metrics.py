@@ -14,8 +14,9 @@ from flwr.app import Message
 
 from client.app import app
 from client.dataset.nifti import read_labels, write_labels
+from client.policy import Policy
 from client.scoring.kept_scores import KeptScores
-from client.site import Policy, SiteConfig
+from client.site import SiteConfig
 from common.codec import read_json, read_toml, write_toml
 from common.errors import ConfigError, FederationError
 from common.ranks.ranking import Ranking
@@ -185,7 +186,7 @@ def test_a_site_that_releases_ranks_sends_this_and_nothing_else(runs):
         assert told.keys() == {"metrics", "n_cases", "data", "scores", "pictures", "note"}
         assert (told["metrics"], told["n_cases"]) == ("ranks", N_CASES)
         assert told["scores"] == told["pictures"] == []
-    assert (floor.has_error(), floor.error.reason) == (True, "policy")
+    assert (floor.has_error(), floor.error.reason) == (True, "policy:metrics")
     (text,) = texts_of(ranks)
     told = json.loads(text)
     assert told.keys() == {"data", "sums", "aggregates"}

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 
 from client.app import app
 from client.dataset.nifti import read_labels, write_labels
-from client.site import Agreement, Policy, SiteConfig
+from client.policy import Policy
+from client.site import Agreement, SiteConfig
 from common.codec import read_json, read_toml, write_toml
 from common.errors import ConfigError, FederationError
 from common.messages import MeasureTask

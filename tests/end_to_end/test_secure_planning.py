@@ -439,7 +439,7 @@ def test_a_federation_in_which_nobody_masks_says_what_it_always_said(study, tmp_
 @pytest.mark.parametrize(
     ("mode", "asked", "code"),
     [
-        ("exact", KeysTask(run="r", nonce="0" * 32, sites=TRAINING), "policy"),
+        ("exact", KeysTask(run="r", nonce="0" * 32, sites=TRAINING), "policy:privacy"),
         ("secure-sum", KeysTask(run="..", nonce="0" * 32, sites=TRAINING), "message"),
         ("secure-sum", MeasureTask(run="r", task=TASK), "message"),
         ("secure-sum", {"run": "r", "nonce": "../../x", "sites": list(TRAINING)}, "message"),
@@ -459,7 +459,7 @@ def test_a_roster_is_refused_by_a_site_that_does_not_mask(study, tmp_path: Path,
     grid = Recording(files_of(study, tmp_path, {"alpha": mode}))
     asked = MeasureTask(run="r", task=TASK, roster=Roster(nonce="0" * 32, keys=()))
     (reply,) = grid.send_and_receive([Message(to_content(asked), 1, "query.measure")])
-    assert (reply.error.code, reply.error.reason) == (4100, "policy")
+    assert (reply.error.code, reply.error.reason) == (4100, "policy:privacy")
 
 
 # The command line

@@ -12,6 +12,7 @@ from common.errors import ConfigError
 from server.event_lines import line_of
 from server.events import (
     EVENT_TYPES,
+    ApprovalAwaited,
     Event,
     EventLog,
     FloorMeasured,
@@ -79,6 +80,7 @@ ALL: tuple[Event, ...] = (
     SitePersonalised(
         method="fedavg", site="a", n_steps=20, shared={"WT": 0.5, "ET": 0.25}, own={"WT": 0.75}
     ),
+    ApprovalAwaited(site="b"),
 )
 
 
@@ -209,6 +211,7 @@ def test_a_whole_line_of_no_known_event_is_a_clear_mistake(tmp_path: Path, line:
         (ALL[13], "run finished in 125 s, peak memory 1.5 GiB"),
         (ALL[15], "a left the run"),
         (ALL[14], "h released rank sums of 12 cases and 6 aggregates"),
+        (ALL[18], "b waits for a person there to approve the run"),
         (ALL[17], "fedavg: a: Dice 0.375, of its own model 0.750"),
     ],
 )

@@ -211,10 +211,10 @@ def test_every_kind_of_message_fails_with_a_code_only(tmp_path: Path) -> None:
     replies = answers(grid, *[message(1, kind, content) for kind, content in asked()])
     assert [error_of(reply) for reply in replies] == [
         (4100, "data"),
-        (4100, "policy"),
-        (4100, "policy"),
-        (4100, "policy"),
-        (4100, "policy"),
+        (4100, "policy:plan"),
+        (4100, "policy:plan"),
+        (4100, "policy:plan"),
+        (4100, "policy:plan"),
         (4100, "message"),
         (4100, "message"),
     ]

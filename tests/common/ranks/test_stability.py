@@ -81,3 +81,13 @@ def test_intervals_hold_places_that_exist(cases: list[tuple[int, int, int]], see
         assert 1 <= low <= high <= 3
         assert 1 <= interval.mean_rank[0] <= interval.mean_rank[1] <= 3
         assert 0 <= interval.first_fraction <= 1
+
+
+def test_the_order_of_the_cases_is_irrelevant_to_the_intervals():
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(1, 4, (3, 12, 2)).astype(np.float64)
+    found = [
+        bootstrap({"h": cases}, METHODS, HUNDRED, scheme="brats", ties="min")
+        for cases in (drawn, drawn[:, rng.permutation(12)])
+    ]
+    assert found[0] == found[1]
