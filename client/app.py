@@ -98,6 +98,7 @@ def _answer(message: Message, context: Context, act: Callable[[SiteConfig], obje
     try:
         site = load_site(Path(str(context.node_config["site"])))
         log = site_log(site)
+        log.info("%s received", message.metadata.message_type)
         result = act(site)
         body, weights = result if isinstance(result, tuple) else (result, None)
         content = to_content(body, weights)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from client.dataset.inspection import Progress
 from client.service import connection_checks, kit_checks, site_checks
-from client.service.findings import Finding, failed, not_checked
+from client.service.findings import Finding, any_failed, failed, not_checked
 from client.site import SiteConfig
-from common.errors import ConsiliumError
+from common.errors import ConfigError, ConsiliumError
 from common.kit import SiteKit, read_site_kit
 
 NEED_KIT = ("dates", "package", "site.toml", "connection", "authentication", "clock")
@@ -58,3 +58,32 @@ def _own(kit: SiteKit, folder: Path, progress: Progress | None, *, data: bool) -
             yield not_checked(name, "mend site.toml first")
         else:
             yield checks[name](own.config)
+
+
+def demand_startable(
+    folder: Path, tell: Callable[[str], None], *, data: bool
+) -> tuple[SiteKit, SiteConfig]:
+    """Demand all that must be right on this side; the coordinator may come later.
+
+    Args:
+        folder: the kit.
+        tell: is given every warning and failure.
+        data: whether every file of every case is opened as well.
+
+    Raises:
+        ConfigError: when something has to be mended first.
+    """
+    kit = read_site_kit(folder)
+    own = site_checks.check_site_file(kit, folder)
+    findings = [
+        kit_checks.check_files(folder),
+        kit_checks.check_dates(kit, folder),
+        kit_checks.check_package(kit),
+        *_own(kit, folder, None, data=data),
+    ]
+    for finding in findings:
+        if finding.outcome in {"warning", "failed"}:
+            tell(str(finding))
+    if own.config is None or any_failed(findings):
+        raise ConfigError(f"{folder}: this site cannot start; mend first what failed above")
+    return kit, own.config
