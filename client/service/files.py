@@ -28,6 +28,11 @@ class ServiceFiles:
         return self.folder / "pulse"
 
     @property
+    def node(self) -> Path:
+        """The number that the coordinator gave this node."""
+        return self.folder / "node"
+
+    @property
     def log(self) -> Path:
         """What Flower says."""
         return self.folder / "flower.log"

@@ -7,7 +7,9 @@ own. Each hook is looked for before anything starts; without it the site does no
 import inspect
 import os
 import signal
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ CONSILIUM_ERROR, REFUSED = 4100, "policy:bundle"  # as client.app answers; that 
 START, CONNECTION = "flwr.supernode.start_client_internal", "flwr.supernode.fleet_http_connection"
 CLIENT, EXECUTION = "flwr.supernode.fleet_http_client", "flwr.supercore.superexec.run_superexec"
 TASK, ENDING = "flwr.supernode.runtime.run_clientapp", "flwr.supercore.exit.exit_handler"
+NOT_KNOWN = {401, 403}  # by the gate or the SuperLink: trying twice does not help
+ABSENT_S = 6.0  # the coordinator asks for replies every few seconds
 
 HOOKS: tuple[tuple[str, str, frozenset[str]], ...] = (
     (
@@ -28,6 +32,9 @@ HOOKS: tuple[tuple[str, str, frozenset[str]], ...] = (
     ),
     (START, "_insert_message", frozenset({"msg", "state", "store"})),
     (CLIENT, "FleetHttpClient.SendNodeHeartbeat", frozenset({"request"})),
+    (CLIENT, "FleetHttpClient.ActivateNode", frozenset({"request"})),
+    (CLIENT, "FleetHttpClient.DeactivateNode", frozenset({"request"})),
+    (CONNECTION, "make_simple_http_retry_invoker", frozenset()),
     ("flwr.supernode.cli.flower_supernode", "flower_supernode", frozenset()),
     (EXECUTION, "get_executor", frozenset({"executor_type"})),
     (EXECUTION, "run_superexec", frozenset({"runtime_api_address", "superexec_auth_secret"})),
@@ -150,6 +157,54 @@ def keep_pulse(pulse: Path) -> None:
         return response
 
     fleet.SendNodeHeartbeat = beat
+
+
+def sign_off_before_signing_on(node: Path) -> None:
+    """Let a site come back at once after its process was killed.
+
+    The coordinator takes a node that fell silent for present, for about a minute, and does not let
+    it sign on again. Here it is signed off first, by the number that it had; then, for a moment,
+    the coordinator can see that what it had asked of the dead process will not be answered.
+
+    Args:
+        node: file that keeps this node's number.
+    """
+    fleet: Any = import_module(CLIENT).FleetHttpClient
+    httpx: Any = import_module(CONNECTION).httpx
+    request_off: Any = import_module("flwr.proto.fleet_pb2").DeactivateNodeRequest
+    original = fleet.ActivateNode
+
+    def activate(self: Any, request: Any) -> Any:
+        try:
+            response = original(self, request)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code in NOT_KNOWN or not node.exists():
+                raise
+            with suppress(httpx.HTTPError):
+                self.DeactivateNode(request_off(node_id=int(node.read_text())))
+            time.sleep(ABSENT_S)
+            response = original(self, request)
+        node.write_text(str(response.node_id))
+        return response
+
+    fleet.ActivateNode = activate
+
+
+def keep_trying() -> None:
+    """Go on after a time-out of the TLS handshake, which Flower takes for a wrong certificate."""
+    connection: Any = import_module(CONNECTION)
+    httpx: Any = connection.httpx
+    original = connection.make_simple_http_retry_invoker
+
+    def make() -> Any:
+        invoker = original()
+        gives_up = invoker.should_giveup
+        invoker.should_giveup = lambda error: (
+            not isinstance(error, httpx.TimeoutException) and gives_up(error)
+        )
+        return invoker
+
+    connection.make_simple_http_retry_invoker = make
 
 
 def without_words(code: int, reason: str | None) -> str:

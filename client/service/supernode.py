@@ -24,7 +24,7 @@ from common.errors import ConsiliumError
 from common.files import make_folder
 from common.kit import CA_CERTIFICATE, NODE_KEY, SITE_FILE, SiteKit, read_site_kit
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK, ENDED = "127.0.0.1", 1
 
 
 def launch(folder: Path) -> None:
@@ -42,6 +42,8 @@ def launch(folder: Path) -> None:
     hooks.demand_hooks()
     hooks.refuse_code(site_log(site).error)
     hooks.keep_pulse(files.pulse)
+    hooks.sign_off_before_signing_on(files.node)
+    hooks.keep_trying()
     _record_egress(site)
     _write_secret(files)
     address = f"{LOOPBACK}:{_free_port()}"
@@ -49,6 +51,8 @@ def launch(folder: Path) -> None:
     _start_executor(address, files)
     main: Any = import_module("flwr.supernode.cli.flower_supernode")
     main.flower_supernode()
+    sys.stdout.flush()
+    os._exit(ENDED)  # Flower returns after an error, but its server's thread would live on
 
 
 def _arguments(kit: SiteKit, folder: Path, address: str, files: ServiceFiles) -> list[str]:

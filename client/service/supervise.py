@@ -95,11 +95,13 @@ class Supervisor:
         if answer is None:
             return self.waits.next_s()
         ended = self._run_flower()
-        if not self.stop.is_set():
-            wait_s = self.waits.next_s()
-            self._say(f"{ended}; it is started again in {wait_s:.0f} s", logging.WARNING)
-            return wait_s
-        return 0.0
+        if self.stop.is_set():
+            return 0.0
+        if ended is None:
+            return self.waits.long_s()
+        wait_s = self.waits.next_s()
+        self._say(f"{ended}; it is started again in {wait_s:.0f} s", logging.WARNING)
+        return wait_s
 
     def _ask(self) -> Hello | Refused | None:
         """Ask the coordinator and say what is wrong; None when it cannot be reached."""
@@ -119,8 +121,8 @@ class Supervisor:
             self._say(f"refused: {text}; trying again from time to time", logging.ERROR)
         return answer
 
-    def _run_flower(self) -> str:
-        """Start Flower and watch it; return in words how it ended."""
+    def _run_flower(self) -> str | None:
+        """Start Flower and watch it; return in words how it ended, None if we are refused."""
         self.files.pulse.unlink(missing_ok=True)
         child = self._start_flower()
         try:
@@ -142,8 +144,8 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C is for us; we end it in order
             )
 
-    def _watch(self, child: subprocess.Popen[bytes]) -> str:
-        """Wait until Flower ends, has to be ended, or we are told to stop."""
+    def _watch(self, child: subprocess.Popen[bytes]) -> str | None:
+        """Wait until Flower ends, has to be ended, or we are told to stop or refused."""
         pulse = Pulse(self.files.pulse)
         n_heard, next_ask_s = 0, 0.0
         while not self.stop.is_set():
@@ -159,7 +161,9 @@ class Supervisor:
                 next_ask_s = silent_s + SILENT_S
                 answer = self._ask()
                 n_heard = n_heard + 1 if isinstance(answer, Hello) else 0
-                if isinstance(answer, Refused) or n_heard == 2:  # once may be before Flower's turn
+                if isinstance(answer, Refused):
+                    return None
+                if n_heard == 2:  # once may be before Flower's own next attempt
                     return "Flower is no longer heard by the coordinator and was ended"
             self.stop.wait(TICK_S)
         return "stopped"
