@@ -5,6 +5,7 @@ import sys
 import typer
 
 import client.commands
+import client.service.commands
 import server.commands
 import simulation.commands
 from common.errors import ConsiliumError
@@ -21,6 +22,7 @@ app = typer.Typer(
 for room in (simulation.commands, client.commands, server.commands):
     for command in room.COMMANDS:
         app.command()(command)
+app.add_typer(client.service.commands.app)
 
 
 def main() -> None:

@@ -110,6 +110,7 @@ def _answer(action: Action, message: Message, context: Context, act: _Act) -> Me
     try:
         site = load_site(Path(str(context.node_config["site"])))
         log = site_log(site)
+        log.info("%s received", message.metadata.message_type)
         require_action(site.policy, action)
         require_size(site.policy, n_bytes(message.content), f"a message {action}")
         task, result = act(site, message.content)

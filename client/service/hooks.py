@@ -1,0 +1,232 @@
+"""Every private part of Flower that the site's service takes hold of, in one place.
+
+Flower offers no way to refuse a bundle that carries code, no sign of life, and no executor of one's
+own. Each hook is looked for before anything starts; without it the site does not start.
+"""
+
+import inspect
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from client.service.bundle import defects
+from common.errors import ConfigError
+
+CONSILIUM_ERROR, REFUSED = 4100, "policy:bundle"  # as client.app answers; that imports torch
+START, CONNECTION = "flwr.supernode.start_client_internal", "flwr.supernode.fleet_http_connection"
+CLIENT, EXECUTION = "flwr.supernode.fleet_http_client", "flwr.supercore.superexec.run_superexec"
+TASK, ENDING = "flwr.supernode.runtime.run_clientapp", "flwr.supercore.exit.exit_handler"
+NOT_KNOWN = {401, 403}  # by the gate or the SuperLink: trying twice does not help
+ABSENT_S = 6.0  # the coordinator asks for replies every few seconds
+
+HOOKS: tuple[tuple[str, str, frozenset[str]], ...] = (
+    (
+        START,
+        "_pull_and_store_message",
+        frozenset({"state", "object_store", "receive", "get_run", "get_fab"}),
+    ),
+    (START, "_insert_message", frozenset({"msg", "state", "store"})),
+    (CLIENT, "FleetHttpClient.SendNodeHeartbeat", frozenset({"request"})),
+    (CLIENT, "FleetHttpClient.ActivateNode", frozenset({"request"})),
+    (CLIENT, "FleetHttpClient.DeactivateNode", frozenset({"request"})),
+    (CONNECTION, "make_simple_http_retry_invoker", frozenset()),
+    ("flwr.supernode.cli.flower_supernode", "flower_supernode", frozenset()),
+    (EXECUTION, "get_executor", frozenset({"executor_type"})),
+    (EXECUTION, "run_superexec", frozenset({"runtime_api_address", "superexec_auth_secret"})),
+    (TASK, "run_clientapp", frozenset({"runtime_api_address", "token", "insecure", "parent_pid"})),
+    (TASK, "push_message", frozenset({"client", "message", "context"})),
+)
+"""Module, function, and the arguments by which we call or replace it."""
+
+
+class RefusedBundle(Exception):  # noqa: N818 - an answer, not a fault
+    """A bundle that must not be stored or run."""
+
+
+def demand_hooks() -> None:
+    """Demand that the installed Flower is built as this package expects.
+
+    Raises:
+        ConfigError: with one line per part that is missing or called differently.
+    """
+    lacking = [line for hook in HOOKS if (line := _lacking(*hook))]
+    if not isinstance(getattr(import_module(ENDING), "registered_exit_handlers", None), list):
+        lacking.append(f"{ENDING}.registered_exit_handlers: expected a list")
+    if lacking:
+        lines = "\n".join(lacking)
+        raise ConfigError(
+            f"{lines}\nthe installed Flower does not fit this package: expected flwr>=1.41,<1.43"
+        )
+
+
+def _lacking(module: str, path: str, arguments: frozenset[str]) -> str | None:
+    try:
+        found: Any = import_module(module)
+        for name in path.split("."):
+            found = getattr(found, name)
+        missing = arguments - set(inspect.signature(found).parameters)
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return f"{module}.{path}: expected a function, found none"
+    return f"{module}.{path}: expected the arguments {sorted(missing)}" if missing else None
+
+
+def refuse_code(tell: Callable[[str], None]) -> None:
+    """Answer every message whose run brings a bundle with code by an error, and run nothing.
+
+    Args:
+        tell: is given, in one line, what was refused and why.
+    """
+    start: Any = import_module(START)
+    original = start._pull_and_store_message  # noqa: SLF001 - see the module's docstring
+
+    def pull(*, receive: Any, get_run: Any, get_fab: Any, **others: Any) -> int | None:
+        received: list[Any] = []
+
+        def remember() -> Any:
+            received[:] = [receive()]
+            return received[0]
+
+        def only_ours(run_id: int) -> Any:
+            return _demand_client_app(get_run(run_id))
+
+        def without_code(*which: Any) -> Any:
+            return _demand_no_code(get_fab(*which))
+
+        try:
+            pulled: int | None = original(
+                receive=remember, get_run=only_ours, get_fab=without_code, **others
+            )
+        except RefusedBundle as refused:
+            message = received[0][0]
+            tell(f"run {message.metadata.run_id} refused: its bundle: {refused}")
+            _answer(message, others["state"], others["object_store"])
+            pulled = int(message.metadata.run_id)
+        return pulled
+
+    start._pull_and_store_message = pull  # noqa: SLF001 - as above
+
+
+def _demand_client_app(run: Any) -> Any:
+    """Demand a run of ours; Flower would start its agents at a site as well."""
+    if run.primary_task_type == "flwr-agentapp":
+        raise RefusedBundle("expected a federated run, found an agent")
+    return run
+
+
+def _demand_no_code(bundle: Any) -> Any:
+    found = defects(bundle.content)
+    if found:
+        raise RefusedBundle("; ".join(found))
+    return bundle
+
+
+def _answer(message: Any, state: Any, store: Any) -> None:
+    app: Any = import_module("flwr.app")
+    start: Any = import_module(START)
+    reply = app.Message(app.Error(CONSILIUM_ERROR, REFUSED), reply_to=message)
+    start._insert_message(reply, state, store)  # noqa: SLF001 - as above
+
+
+def keep_pulse(pulse: Path) -> None:
+    """Touch a file at every heartbeat that the coordinator answers, and never stop trying.
+
+    Flower's thread of heartbeats ends for good at an answer that it does not know, and the site
+    looks dead ever after while it polls on. Here such an answer counts as a failed connection, and
+    a coordinator that has forgotten this node ends the process, so that it signs on anew.
+    """
+    fleet: Any = import_module(CLIENT).FleetHttpClient
+    httpx: Any = import_module(CONNECTION).httpx
+    original = fleet.SendNodeHeartbeat
+
+    def beat(self: Any, request: Any) -> Any:
+        try:
+            response = original(self, request)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.UNAUTHORIZED:
+                raise  # Flower then ends the process
+            raise httpx.ReadError(str(error.response.status_code)) from None
+        if not response.success:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise httpx.ReadError("this node is not known")
+        pulse.touch()
+        return response
+
+    fleet.SendNodeHeartbeat = beat
+
+
+def sign_off_before_signing_on(node: Path) -> None:
+    """Let a site come back at once after its process was killed.
+
+    The coordinator takes a node that fell silent for present, for about a minute, and does not let
+    it sign on again. Here it is signed off first, by the number that it had; then, for a moment,
+    the coordinator can see that what it had asked of the dead process will not be answered.
+
+    Args:
+        node: file that keeps this node's number.
+    """
+    fleet: Any = import_module(CLIENT).FleetHttpClient
+    httpx: Any = import_module(CONNECTION).httpx
+    request_off: Any = import_module("flwr.proto.fleet_pb2").DeactivateNodeRequest
+    original = fleet.ActivateNode
+
+    def activate(self: Any, request: Any) -> Any:
+        try:
+            response = original(self, request)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code in NOT_KNOWN or not node.exists():
+                raise
+            with suppress(httpx.HTTPError):
+                self.DeactivateNode(request_off(node_id=int(node.read_text())))
+            time.sleep(ABSENT_S)
+            response = original(self, request)
+        node.write_text(str(response.node_id))
+        return response
+
+    fleet.ActivateNode = activate
+
+
+def keep_trying() -> None:
+    """Go on after a time-out of the TLS handshake, which Flower takes for a wrong certificate."""
+    connection: Any = import_module(CONNECTION)
+    httpx: Any = connection.httpx
+    original = connection.make_simple_http_retry_invoker
+
+    def make() -> Any:
+        invoker = original()
+        gives_up = invoker.should_giveup
+        invoker.should_giveup = lambda error: (
+            not isinstance(error, httpx.TimeoutException) and gives_up(error)
+        )
+        return invoker
+
+    connection.make_simple_http_retry_invoker = make
+
+
+def without_words(code: int, reason: str | None) -> str:
+    """Return what of an error may leave: our own codes, nothing of Flower's texts."""
+    return reason or "" if code == CONSILIUM_ERROR else ""
+
+
+def silence_errors() -> None:
+    """Take the text out of errors that Flower itself makes of a task; it may hold paths."""
+    task: Any = import_module(TASK)
+    app: Any = import_module("flwr.app")
+    original = task.push_message
+
+    def push(client: Any, message: Any, context: Any) -> None:
+        if message.has_error():
+            error = message.error
+            message.error = app.Error(error.code, without_words(error.code, error.reason))
+        original(client, message, context)
+
+    task.push_message = push
+
+
+def forget_endings() -> None:
+    """Drop what the parent registered to be done at its end; for a process just forked."""
+    import_module(ENDING).registered_exit_handlers.clear()
