@@ -6,6 +6,7 @@ import typer
 
 import client.commands
 import server.commands
+import server.coordinator.commands
 import simulation.commands
 from common.errors import ConsiliumError
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 for room in (simulation.commands, client.commands, server.commands):
     for command in room.COMMANDS:
         app.command()(command)
+app.add_typer(server.coordinator.commands.app)
 
 
 def main() -> None:

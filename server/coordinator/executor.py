@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from server.coordinator.kit_folder import KitFolder, flower_environment, local_address
+from server.coordinator.lifeline import LIFELINE, end_with_supervisor
 
 
 def executor_arguments(folder: KitFolder) -> list[str]:
@@ -32,4 +33,6 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
+    if LIFELINE in sys.argv:
+        end_with_supervisor()
     main(sys.argv[1])

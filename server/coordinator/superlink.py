@@ -12,6 +12,7 @@ from pathlib import Path
 from common.errors import ConfigError, ConsiliumError
 from common.files import write_atomically
 from server.coordinator.kit_folder import KitFolder, flower_environment, free_port
+from server.coordinator.lifeline import LIFELINE, end_with_supervisor
 
 HOOK = "get_middleware"
 
@@ -83,6 +84,8 @@ def main(path: str) -> None:
 
 if __name__ == "__main__":
     try:
+        if LIFELINE in sys.argv:
+            end_with_supervisor()
         main(sys.argv[1])
     except ConsiliumError as error:
         sys.stderr.write(f"consilium: {error}\n")
