@@ -7,6 +7,7 @@ import typer
 import client.commands
 import client.service.commands
 import server.commands
+import server.coordinator.commands
 import simulation.commands
 from common.errors import ConsiliumError
 
@@ -23,6 +24,7 @@ for room in (simulation.commands, client.commands, server.commands):
     for command in room.COMMANDS:
         app.command()(command)
 app.add_typer(client.service.commands.app)
+app.add_typer(server.coordinator.commands.app)
 
 
 def main() -> None:

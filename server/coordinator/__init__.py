@@ -1,0 +1,1 @@
+"""The coordinator as a service: gate, SuperLink, executor, runs, and their status."""

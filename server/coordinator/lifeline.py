@@ -1,0 +1,23 @@
+"""A child ends when its supervisor does, however that ended: the pipe between them closes."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+LIFELINE = "--until-stdin-ends"
+GRACE_S = 15.0  # to end by itself before it is ended
+
+
+def end_with_supervisor() -> None:
+    """End this process when its standard input does; returns at once."""
+    threading.Thread(target=_wait, daemon=True).start()
+
+
+def _wait() -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os._exit(1)

@@ -1,0 +1,186 @@
+"""A coordinator's kit as `consilium provision` writes it, with keys that tests may sign with."""
+
+import datetime as dt
+import ipaddress
+import secrets
+import socket
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from common.codec import write_toml
+from common.kit import CoordinatorKit, SiteEntry, Validity, read_coordinator_kit
+from server.coordinator.kit_folder import KitFolder
+
+LONG = Validity(not_before="2020-01-01T00:00:00+00:00", not_after="2099-01-01T00:00:00+00:00")
+PAST = Validity(not_before="2020-01-01T00:00:00+00:00", not_after="2021-01-01T00:00:00+00:00")
+FUTURE = Validity(not_before="2098-01-01T00:00:00+00:00", not_after="2099-01-01T00:00:00+00:00")
+
+
+@dataclass(frozen=True)
+class MadeKit:
+    """A kit, and the private keys that are elsewhere in real life."""
+
+    folder: KitFolder
+    keys: dict[str, ec.EllipticCurvePrivateKey]
+    port: int
+
+    @property
+    def token(self) -> str:
+        return self.folder.token.read_text()
+
+    def change(self, **fields: object) -> None:
+        """Replace fields of coordinator.toml."""
+        kit = read_coordinator_kit(self.folder.path)
+        write_toml(self.folder.file, replace(kit, **fields))  # type: ignore[arg-type]
+
+    def change_site(self, name: str, **fields: object) -> None:
+        """Replace fields of a site's entry."""
+        sites = read_coordinator_kit(self.folder.path).sites
+        self.change(sites={**sites, name: replace(sites[name], **fields)})  # type: ignore[arg-type]
+
+    def public_key(self, name: str) -> bytes:
+        """Return a site's public key as Flower writes it."""
+        return (
+            self.keys[name]
+            .public_key()
+            .public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+
+    def ssh_line(self, name: str) -> str:
+        """Return a site's public key as kits write it."""
+        return ssh_line(self.keys[name])
+
+    def signed(self, name: str, at: dt.datetime | None = None) -> dict[str, str]:
+        """Return the headers that a site's node puts into a request."""
+        time = (at or dt.datetime.now(dt.UTC)).isoformat()
+        signature = self.keys[name].sign(time.encode(), ec.ECDSA(hashes.SHA256()))
+        return {
+            "flwr-public-key": b64encode(self.public_key(name)).decode(),
+            "flwr-timestamp": time,
+            "flwr-signature": b64encode(signature).decode(),
+        }
+
+
+@pytest.fixture(scope="session")
+def make_kit() -> Callable[[Path], MadeKit]:
+    """Return what makes a kit in a folder."""
+    return _made
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> MadeKit:
+    """Return a kit with sites alpha, beta, revoked, expired and early; stranger has only a key."""
+    return _made(tmp_path / "coordinator")
+
+
+def _made(path: Path) -> MadeKit:
+    folder = KitFolder(path)
+    folder.path.mkdir()
+    names = ("alpha", "beta", "revoked", "expired", "early", "stranger")
+    keys = {name: ec.generate_private_key(ec.SECP384R1()) for name in names}
+    _write_certificates(folder)
+    folder.token.write_text(secrets.token_hex(32))
+    folder.secret.write_bytes(secrets.token_bytes(32))
+    entries = {
+        name: SiteEntry(public_key=ssh_line(keys[name]), validity=LONG) for name in names[:-1]
+    }
+    entries["revoked"] = replace(entries["revoked"], revoked="2024-01-01T00:00:00+00:00")
+    entries["expired"] = replace(entries["expired"], validity=PAST)
+    entries["early"] = replace(entries["early"], validity=FUTURE)
+    made = CoordinatorKit(
+        federation="gliomas",
+        address=f"127.0.0.1:{_free_port()}",
+        listen="0.0.0.0",  # noqa: S104 - the gate is what is tested
+        validity=LONG,
+        version="0.1.0",
+        package_sha256="0" * 64,
+        max_message_mb=8.0,
+        sites=entries,
+    )
+    write_toml(folder.file, made)
+    return MadeKit(folder, keys, made.port)
+
+
+def ssh_line(key: ec.EllipticCurvePrivateKey) -> str:
+    return (
+        key.public_key()
+        .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        .decode()
+    )
+
+
+def _write_certificates(folder: KitFolder) -> None:
+    ca_key, key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "coordinator")])
+    ca = (
+        _certificate(ca_name, ca_name, ca_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs=True), critical=True)
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False
+        )
+        .sign(ca_key, hashes.SHA384())
+    )
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    server = (
+        _certificate(name, ca_name, key.public_key())
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
+        .sign(ca_key, hashes.SHA384())
+    )
+    folder.ca.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    folder.certificate.write_bytes(server.public_bytes(serialization.Encoding.PEM))
+    folder.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+def _certificate(
+    name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(dt.datetime(2099, 1, 1, tzinfo=dt.UTC))
+    )
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
