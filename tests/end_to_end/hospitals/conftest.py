@@ -48,6 +48,7 @@ class Network:
         self._open: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
+        self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self._thread.start()
         assert ready.wait(10)
@@ -64,7 +65,7 @@ class Network:
     def end(self) -> None:
         """Stop listening."""
         self.cut()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
     def requests(self) -> list[tuple[str, bytes]]:
@@ -72,14 +73,22 @@ class Network:
         return [request for stream in self.sent for request in parsed(bytes(stream))]
 
     def _run(self, ready: threading.Event) -> None:
-        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve(ready))
+        self._loop.close()
+
+    async def _serve(self, ready: threading.Event) -> None:
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(self._kit / "coordinator.crt", self._kit / "coordinator.key")
         self._client = ssl.create_default_context(cafile=str(self._kit / "ca.crt"))
-        listening = asyncio.start_server(self._carry, SITES_DIAL, self._port, ssl=server)
-        self._loop.run_until_complete(listening)
-        ready.set()
-        self._loop.run_forever()
+        listening = await asyncio.start_server(self._carry, SITES_DIAL, self._port, ssl=server)
+        async with listening:
+            ready.set()
+            await self._stop.wait()
+        mine = asyncio.current_task()
+        others = [task for task in asyncio.all_tasks() if task is not mine]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._up:
