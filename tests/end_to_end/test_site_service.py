@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 PROJECT = Path(__file__).parents[2]
 BINARIES = Path(sys.executable).parent
-TIMEOUT_S = 60
+TIMEOUT_S = 120  # on a loaded machine; idle, nothing takes half of it
 ASKING = """
 import json, os
 from pathlib import Path
