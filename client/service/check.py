@@ -13,7 +13,7 @@ from client.site import SiteConfig
 from common.errors import ConfigError, ConsiliumError
 from common.kit import SiteKit, read_site_kit
 
-NEED_KIT = ("dates", "package", "site.toml", "connection", "authentication", "clock")
+NEED_KIT = ("dates", "package", "Flower", "site.toml", "connection", "authentication", "clock")
 NEED_SITE = ("data", "disk", "accelerator")
 
 
@@ -38,6 +38,7 @@ def check_kit(
     yield kit_checks.check_files(folder)
     yield kit_checks.check_dates(kit, folder)
     yield kit_checks.check_package(kit)
+    yield kit_checks.check_flower()
     yield from _own(kit, folder, progress, data=data)
     yield from connection_checks.check_connection(kit, folder)
 
@@ -79,6 +80,7 @@ def demand_startable(
         kit_checks.check_files(folder),
         kit_checks.check_dates(kit, folder),
         kit_checks.check_package(kit),
+        kit_checks.check_flower(),
         *_own(kit, folder, None, data=data),
     ]
     for finding in findings:

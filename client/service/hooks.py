@@ -17,7 +17,9 @@ from typing import Any
 from client.service.bundle import defects
 from common.errors import ConfigError
 
-CONSILIUM_ERROR, REFUSED = 4100, "policy:bundle"  # as client.app answers; that imports torch
+CONSILIUM_ERROR = 4100  # as client.app answers; that imports torch
+BUNDLE, SIZE = "policy:bundle", "policy:size"  # common.messages.ErrorCode
+AGENT = "flwr-agentapp"
 START, CONNECTION = "flwr.supernode.start_client_internal", "flwr.supernode.fleet_http_connection"
 CLIENT, EXECUTION = "flwr.supernode.fleet_http_client", "flwr.supercore.superexec.run_superexec"
 TASK, ENDING = "flwr.supernode.runtime.run_clientapp", "flwr.supercore.exit.exit_handler"
@@ -28,7 +30,7 @@ HOOKS: tuple[tuple[str, str, frozenset[str]], ...] = (
     (
         START,
         "_pull_and_store_message",
-        frozenset({"state", "object_store", "receive", "get_run", "get_fab"}),
+        frozenset({"state", "object_store", "receive", "get_run", "get_fab", "pull_object"}),
     ),
     (START, "_insert_message", frozenset({"msg", "state", "store"})),
     (CLIENT, "FleetHttpClient.SendNodeHeartbeat", frozenset({"request"})),
@@ -44,8 +46,13 @@ HOOKS: tuple[tuple[str, str, frozenset[str]], ...] = (
 """Module, function, and the arguments by which we call or replace it."""
 
 
-class RefusedBundle(Exception):  # noqa: N818 - an answer, not a fault
-    """A bundle that must not be stored or run."""
+class RefusedMessage(Exception):  # noqa: N818 - an answer, not a fault
+    """A message, or the bundle of its run, that must not be stored or worked on."""
+
+    def __init__(self, code: str, why: str) -> None:
+        """Keep the code that the coordinator gets beside the words that stay here."""
+        super().__init__(why)
+        self.code = code
 
 
 def demand_hooks() -> None:
@@ -75,60 +82,81 @@ def _lacking(module: str, path: str, arguments: frozenset[str]) -> str | None:
     return f"{module}.{path}: expected the arguments {sorted(missing)}" if missing else None
 
 
-def refuse_code(tell: Callable[[str], None]) -> None:
-    """Answer every message whose run brings a bundle with code by an error, and run nothing.
+def refuse_messages(max_message_bytes: float, tell: Callable[[str], None]) -> None:
+    """Answer a message that is too large, or whose run brings code, by an error; run nothing.
 
     Args:
+        max_message_bytes: largest sum of what one message carries.
         tell: is given, in one line, what was refused and why.
     """
     start: Any = import_module(START)
     original = start._pull_and_store_message  # noqa: SLF001 - see the module's docstring
 
-    def pull(*, receive: Any, get_run: Any, get_fab: Any, **others: Any) -> int | None:
-        received: list[Any] = []
-
-        def remember() -> Any:
-            received[:] = [receive()]
-            return received[0]
-
-        def only_ours(run_id: int) -> Any:
-            return _demand_client_app(get_run(run_id))
-
-        def without_code(*which: Any) -> Any:
-            return _demand_no_code(get_fab(*which))
-
+    def pull(**arguments: Any) -> int | None:
+        guard = _Guard(arguments, max_message_bytes)
         try:
-            pulled: int | None = original(
-                receive=remember, get_run=only_ours, get_fab=without_code, **others
-            )
-        except RefusedBundle as refused:
-            message = received[0][0]
-            tell(f"run {message.metadata.run_id} refused: its bundle: {refused}")
-            _answer(message, others["state"], others["object_store"])
-            pulled = int(message.metadata.run_id)
-        return pulled
+            pulled: int | None = original(**{**arguments, **guard.replaced()})
+        except RefusedMessage as error:  # of the run
+            guard.refusal = error
+            pulled = None
+        if guard.refusal is None:
+            return pulled
+        message = guard.received[0]
+        tell(f"run {message.metadata.run_id} refused: {guard.refusal}")
+        _answer(guard.refusal.code, message, arguments["state"], arguments["object_store"])
+        return int(message.metadata.run_id)
 
     start._pull_and_store_message = pull  # noqa: SLF001 - as above
 
 
-def _demand_client_app(run: Any) -> Any:
-    """Demand a run of ours; Flower would start its agents at a site as well."""
-    if run.primary_task_type == "flwr-agentapp":
-        raise RefusedBundle("expected a federated run, found an agent")
-    return run
+class _Guard:
+    """Looks at everything that one message brings before Flower stores it."""
+
+    def __init__(self, arguments: dict[str, Any], max_bytes: float) -> None:
+        self.calls, self.left_bytes = arguments, max_bytes
+        self.received: Any = None
+        self.refusal: RefusedMessage | None = None
+
+    def replaced(self) -> dict[str, Any]:
+        """Return the calls to the coordinator, each with its check."""
+        return {
+            "receive": self._receive,
+            "get_run": self._get_run,
+            "get_fab": self._get_bundle,
+            "pull_object": self._pull_object,
+        }
+
+    def _receive(self) -> Any:
+        self.received = self.calls["receive"]()
+        return self.received
+
+    def _get_run(self, run_id: int) -> Any:
+        """Return a run of ours; Flower would start its agents at a site as well."""
+        run = self.calls["get_run"](run_id)
+        if run.primary_task_type == AGENT:
+            raise RefusedMessage(BUNDLE, "expected a federated run, found an agent")
+        return run
+
+    def _get_bundle(self, *which: Any) -> Any:
+        bundle = self.calls["get_fab"](*which)
+        if found := defects(bundle.content):
+            raise RefusedMessage(BUNDLE, "its bundle: " + "; ".join(found))
+        return bundle
+
+    def _pull_object(self, run_id: int, object_id: str) -> Any:
+        """Return a part of the message; Flower itself drops the message when this fails."""
+        content = self.calls["pull_object"](run_id, object_id)
+        self.left_bytes -= len(content)
+        if self.left_bytes < 0:
+            self.refusal = RefusedMessage(SIZE, "its message is larger than the kit allows")
+            raise self.refusal
+        return content
 
 
-def _demand_no_code(bundle: Any) -> Any:
-    found = defects(bundle.content)
-    if found:
-        raise RefusedBundle("; ".join(found))
-    return bundle
-
-
-def _answer(message: Any, state: Any, store: Any) -> None:
+def _answer(code: str, message: Any, state: Any, store: Any) -> None:
     app: Any = import_module("flwr.app")
     start: Any = import_module(START)
-    reply = app.Message(app.Error(CONSILIUM_ERROR, REFUSED), reply_to=message)
+    reply = app.Message(app.Error(CONSILIUM_ERROR, code), reply_to=message)
     start._insert_message(reply, state, store)  # noqa: SLF001 - as above
 
 

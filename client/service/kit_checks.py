@@ -1,11 +1,13 @@
 """Checks of the kit: its files, its dates, and the package that it was made for."""
 
+import os
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from client.service.credentials import certificate_validity, node_key
+from client.service.environment import QUIET
 from client.service.findings import Finding, failed, ok, warning
 from common.errors import ConfigError
 from common.installed import package_digest, package_version
@@ -98,3 +100,15 @@ def check_package(kit: SiteKit) -> Finding:
             "installed files may be changed",
         )
     return ok("package", f"consilium {version}, the very files that the kit names")
+
+
+def check_flower() -> Finding:
+    """Check that the installed Flower is one that this package knows."""
+    os.environ.update(QUIET)  # before Flower is imported
+    from client.service.hooks import demand_hooks
+
+    try:
+        demand_hooks()
+    except ConfigError as error:
+        return failed("Flower", str(error), "install consilium again, with what it depends on")
+    return ok("Flower", "the installed version has all that this package takes hold of")

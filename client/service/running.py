@@ -60,15 +60,17 @@ def stop(files: ServiceFiles, timeout_s: float = STOP_TIMEOUT_S) -> bool:
     Raises:
         ConfigError: when it does not end in time.
     """
-    process = running_process(files)
+    process, told = running_process(files), False
     if process is None:
         return False
-    if process:
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
-    while running_process(files) is not None:
+    while process is not None:
         if time.monotonic() > deadline:
             raise ConfigError(f"process {process}: still runs after {timeout_s:.0f} s; kill it")
+        if process and not told:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
+            told = True
         time.sleep(POLL_S)
+        process = running_process(files)
     return True

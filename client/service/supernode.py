@@ -40,7 +40,7 @@ def launch(folder: Path) -> None:
     from client.service import hooks
 
     hooks.demand_hooks()
-    hooks.refuse_code(site_log(site).error)
+    hooks.refuse_messages(kit.max_message_mb * 2**20, site_log(site).error)
     hooks.keep_pulse(files.pulse)
     hooks.sign_off_before_signing_on(files.node)
     hooks.keep_trying()

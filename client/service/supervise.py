@@ -24,7 +24,7 @@ from client.service.environment import environment
 from client.service.files import ServiceFiles, service_files
 from client.service.hello import UnreachableError, ask
 from client.service.running import only_one
-from client.service.service_log import Follower, in_words
+from client.service.service_log import Follower, in_words, last_lines
 from client.service.waits import Waits
 from client.site import SiteConfig, site_log
 from common.errors import ConfigError
@@ -36,6 +36,7 @@ STARTING_S = 120.0  # Flower and torch are imported from a slow disk
 END_TIMEOUT_S = 20.0
 LARGEST_LOG_BYTES = 10_000_000
 BAD_KIT = 2
+N_LAST = 8  # lines of Flower's log, when it cannot even start
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Supervisor:
             The exit code: 0, 130 after Ctrl-C, 2 when the kit can never work.
 
         Raises:
-            ConfigError: when this site runs already.
+            ConfigError: when this site runs already, or Flower cannot be started at all.
         """
         with only_one(self.files):
             self._catch_signals()
@@ -151,6 +152,8 @@ class Supervisor:
         while not self.stop.is_set():
             self._show_log()
             if (code := child.poll()) is not None:
+                if code == BAD_KIT and not pulse.beats:
+                    raise ConfigError("\n".join(last_lines(self.files.log, N_LAST, full=True)))
                 return f"Flower ended ({_ending(code)}, see {self.files.log})"
             silent_s = pulse.silent_s()
             if pulse.beats and silent_s < SILENT_S:

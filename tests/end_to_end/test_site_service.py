@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 PROJECT = Path(__file__).parents[2]
 BINARIES = Path(sys.executable).parent
-TIMEOUT_S = 60
+TIMEOUT_S = 120  # on a loaded machine; idle, nothing takes half of it
 ASKING = """
 import json, os
 from pathlib import Path
@@ -267,11 +267,6 @@ def test_a_site_comes_back_after_every_death_and_leaves_nothing_behind(service):
     until(lambda: one_of(kit, "client.service.supernode") not in {0, first}, "Flower is back")
     until(lambda: service.log.count("connected to") == 2, "the site connects again")
 
-    executor = one_of(kit, "client.service.executor")
-    os.kill(executor, signal.SIGKILL)
-    until(lambda: one_of(kit, "client.service.executor") not in {0, executor}, "it is back")
-    until(lambda: service.log.count("connected to") == 3, "the site connects again")
-
     os.kill(service.running["site"].pid, signal.SIGKILL)
     service.running["site"].wait()
     until(lambda: processes_of(kit) == {}, "nothing outlives the site")
@@ -291,10 +286,11 @@ def test_a_site_waits_for_its_coordinator_and_says_why(service):
     assert service.running["site"].wait(30) == 130
 
 
-def test_the_way_to_the_tasks_is_closed_to_who_has_no_secret(service):
+def test_what_is_too_large_is_refused_and_nobody_else_gets_at_a_task(service):
     from flwr.proto.runtime_pb2 import AcquireTaskRequest
     from flwr.supercore.runtime import RuntimeHttpClient
 
+    service.kit.write(max_message_mb=0.0001)
     service.start_link()
     service.register()
     service.start_site()
@@ -311,6 +307,15 @@ def test_the_way_to_the_tasks_is_closed_to_who_has_no_secret(service):
     secret = service.kit.folder / "state" / "service" / "executor.secret"
     assert secret.stat().st_mode & 0o777 == 0o600
     assert not [c for c in processes_of(service.kit.folder).values() if "--token" in c]
+    assert service.run_bundle() == [4100, "policy:size"]
+    assert "refused: its message is larger than the kit allows" in service.log
+
+    executor = one_of(service.kit.folder, "client.service.executor")
+    os.kill(executor, signal.SIGKILL)
+    until(
+        lambda: one_of(service.kit.folder, "client.service.executor") not in {0, executor},
+        "it is back",
+    )
 
 
 def test_a_site_stops_when_somebody_else_answers_for_the_coordinator(service):

@@ -36,6 +36,7 @@ def test_a_sound_site_passes_every_check(make_kit, gate, monkeypatch):
         "kit": "ok",
         "dates": "ok",
         "package": "ok",
+        "Flower": "ok",
         "site.toml": "ok",
         "data": "ok",
         "disk": "ok",

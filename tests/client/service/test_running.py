@@ -201,3 +201,21 @@ def test_the_import_of_the_app_leaves_the_accelerator_alone():
     )
     found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert json.loads(found.stdout.splitlines()[-1]) == [False, 1]
+
+
+def test_a_forked_task_computes_with_all_its_threads():
+    work = (
+        "import os, sys\n"
+        "import client.app, blosc2, numpy as np, torch\n"
+        "if __name__ == '__main__':\n"
+        "    child = os.fork()\n"
+        "    if child:\n"
+        "        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "    torch.set_num_threads(2)\n"
+        "    layer = torch.nn.Conv3d(1, 8, 3)\n"
+        "    layer(torch.ones(1, 1, 40, 40, 40)).sum().backward()\n"
+        "    np.ones((600, 600)) @ np.ones((600, 600))\n"
+        "    blosc2.asarray(np.ones(1_000_000))[:]\n"
+        "    os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", work], check=True, timeout=120)
