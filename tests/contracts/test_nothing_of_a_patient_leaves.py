@@ -10,9 +10,11 @@ import pytest
 from flwr.app import Message
 
 from client.app import app
+from client.scoring.kept_scores import KeptScores
 from client.site import SiteConfig
-from common.codec import read_toml, write_toml
+from common.codec import read_json, read_toml, write_toml
 from common.errors import FederationError
+from common.evaluation.scores import read_scores
 from common.messages import MeasureTask
 from common.task import load_task
 from server.events import EventLog
@@ -92,6 +94,15 @@ def test_no_reply_of_a_whole_run_holds_a_patients_name(named_study, tmp_path: Pa
     assert [text for text in grid.heard if PATIENT.encode() in text] == []
     written = [path for path in folder.path.rglob("*") if path.is_file()]
     assert [path for path in written if PATIENT.encode() in path.read_bytes()] == []
+    at_beta = tmp_path / f"state_{PATIENT}" / "beta" / "state" / "runs" / "run"
+    numbers = read_json(dict[str, int], at_beta / "pseudonyms.json")
+    assert sorted(numbers) == sorted(named_study.sites["beta"])
+    for method in METHODS:  # every number is the same case's in every method
+        sent = read_scores(folder.scores(method, "beta"))
+        model = "local-only@alpha" if method == "local-only" else method
+        kept = read_json(KeptScores, at_beta / "tested" / f"{model}.json").scores
+        assert list(sent) == [f"case-{n:04d}" for n in (1, 2, 3, 4)]
+        assert {case: sent[f"case-{n:04d}"] for case, n in numbers.items()} == kept
 
 
 def test_post_processing_and_own_models_are_asked_about_without_a_name(named_study, tmp_path: Path):
@@ -136,6 +147,41 @@ def test_a_refused_secure_sum_is_a_code_only(named_study, tmp_path: Path):
     assert len(grid.heard) == 2 + 1  # two describe themselves, the training one refuses
     assert [text for text in grid.heard if PATIENT.encode() in text] == []
     assert PATIENT not in str(stopped.value)
+
+
+REFUSING = {  # how a policy refuses, and with which code
+    "action": {"actions": ("measure",)},
+    "task": {"tasks": (PATIENT,)},
+    "plan": {"plans": ("0" * 64,)},
+    "config": {"configs": ("0" * 64,)},
+    "privacy": {"max_epsilon": 1.0},
+    "cases": {"min_cases": 9},
+    "size": {"max_message_mb": 1e-6},
+    "approval": {"approval": "person"},
+}
+
+
+@pytest.mark.parametrize("rule", REFUSING)
+def test_no_refusal_and_no_proposal_holds_a_patients_name(named_study, tmp_path: Path, rule: str):
+    federation = replace(named_study.config.federation, held_out=(), join_timeout_s=0.1)
+    study = replace(named_study, config=replace(named_study.config, federation=federation))
+    home = tmp_path / f"state_{PATIENT}"
+    grid = listening_grid(study, home)
+    for path in (home / name / "site.toml" for name in study.sites):
+        site = read_toml(SiteConfig, path)
+        write_toml(path, replace(site, policy=replace(site.policy, **REFUSING[rule])))
+    folder = RunFolder(tmp_path / "run")
+    log = EventLog(folder.events)
+    with pytest.raises(FederationError, match=f"policy:{rule}") as stopped:
+        run(study.config, load_task("brats-2021"), FlowerSites(grid), folder, log, device="")
+    assert f"4100 policy:{rule}".encode() in grid.heard
+    assert [text for text in grid.heard if PATIENT.encode() in text] == []
+    assert PATIENT not in str(stopped.value)
+    written = [path for path in folder.path.rglob("*") if path.is_file()]
+    assert [path for path in written if PATIENT.encode() in path.read_bytes()] == []
+    asked = list(home.rglob("proposals/*.json"))
+    assert len(asked) == (2 if rule == "approval" else 0)
+    assert [path for path in asked if PATIENT in path.read_text()] == []
 
 
 def test_a_run_whose_sites_all_fail_does_not_look_finished(named_study, tmp_path: Path):

@@ -302,8 +302,8 @@ def test_two_sites_are_refused_with_the_reason_at_the_coordinator_and_in_the_sit
     wants = "asks for at least 3 sites with secure-sum, found 2: alpha, beta"
     assert str(stopped.value).splitlines() == [
         "secure sum: the fingerprints could not be added unseen",
-        "alpha: policy (the site's log says more)",
-        "beta: policy (the site's log says more)",
+        "alpha: policy:privacy (the site's log says more)",
+        "beta: policy:privacy (the site's log says more)",
         f"alpha {wants}",
         f"beta {wants}",
     ]
