@@ -24,6 +24,7 @@ from server.coordinator.children import Child, ChildState, close_log, rotating_l
 from server.coordinator.control import control_of
 from server.coordinator.keep_runs import RunKeeper
 from server.coordinator.kit_folder import KitFolder
+from server.node_names import write_names
 
 TICK_S = 1.0
 RUNS_S = 3.0  # between looks at the runs
@@ -165,6 +166,7 @@ class _Supervisor:
                 if self._registered != (wanted := self._stamp()):
                     for line in control.register(self.folder.read()):
                         self.tell(line)
+                    write_names(self.folder.nodes, {node.id: node.name for node in control.nodes()})
                     self._registered = wanted
                 self._keeper.tend(control)
         except FederationError as error:
