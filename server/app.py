@@ -10,6 +10,7 @@ from common.config import RunConfig
 from common.task import Task
 from server.events import EventLog
 from server.flower_sites import FlowerSites
+from server.node_names import registered_names
 from server.planning.cohort import Changes
 from server.reporting.report import write_report
 from server.run import run
@@ -30,7 +31,7 @@ def main(grid: Grid, context: Context) -> None:
     config, task = read_toml(RunConfig, folder.config), read_toml(Task, folder.task)
     log = EventLog(folder.events)
     changes = Changes(admit=_names(context, "admit"), without=_names(context, "without"))
-    sites = FlowerSites(grid)
+    sites = FlowerSites(grid, names=registered_names)
     run(config, task, sites, folder, log, device="chosen by each site", changes=changes)
     write_report(folder.path)
 

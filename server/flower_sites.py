@@ -50,10 +50,21 @@ class FlowerSites:
     """Implements `server.sites.Sites`; remembers which node is which site."""
 
     def __init__(
-        self, grid: Grid, clock: Clock = time, nodes: Mapping[str, int] | None = None
+        self,
+        grid: Grid,
+        clock: Clock = time,
+        nodes: Mapping[str, int] | None = None,
+        names: Callable[[], Mapping[int, str] | None] = lambda: None,
     ) -> None:
-        """Reach sites over a grid; `nodes` are those that `measure` need not find."""
-        self._grid, self._clock = grid, clock
+        """Reach sites over a grid.
+
+        Args:
+            grid: Flower's.
+            clock: to wait by.
+            nodes: those that `measure` need not find.
+            names: returns which site each node is by its key; None takes the sites' word for it.
+        """
+        self._grid, self._clock, self._names = grid, clock, names
         self._mailbox: Mailbox[object] = Mailbox(grid, clock)
         self._nodes: dict[str, int] = dict(nodes or {})
         self._asked: MeasureTask | None = None
@@ -69,6 +80,8 @@ class FlowerSites:
                 yield answer
                 continue
             name = answer.value.site
+            if not self._may_be(name, nodes[answer.site]):
+                raise FederationError(f"{answer.site}: calls itself {name!r}, which it is not")
             if name in self._nodes:
                 raise FederationError(f"site {name!r}: expected once, two nodes use this name")
             self._nodes[name], self._measured[name] = nodes[answer.site], answer.value
@@ -173,8 +186,15 @@ class FlowerSites:
         for answer in self._ask(Measured, "query.measure", tasks, FIND_TIMEOUT_S, nodes):
             if isinstance(answer, Failure) or answer.value.site not in gone:
                 continue
+            if not self._may_be(answer.value.site, nodes[answer.site]):
+                continue
             if answer.value == self._measured[answer.value.site]:
                 self._nodes[answer.value.site] = nodes[answer.site]
+
+    def _may_be(self, site: str, node: int) -> bool:
+        """Return whether a node has a site's key, or no keys are known."""
+        names = self._names()
+        return names is None or names.get(node) == site
 
     def _wait_for(self, n_sites: int, timeout_s: float) -> list[int]:
         deadline = self._clock.monotonic() + timeout_s

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from server.coordinator.kit_folder import KitFolder, flower_environment, local_address
 from server.coordinator.lifeline import LIFELINE, end_with_supervisor
+from server.node_names import NODES_VARIABLE
 
 
 def executor_arguments(folder: KitFolder) -> list[str]:
@@ -24,6 +25,7 @@ def main(path: str) -> None:
     """Execute until a signal ends the process."""
     folder = KitFolder(Path(path).resolve())
     os.environ.update(flower_environment(folder))
+    os.environ[NODES_VARIABLE] = str(folder.nodes)
     programs = str(Path(sys.executable).parent)  # Flower starts its own by name
     os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     sys.argv = ["flower-superexec", *executor_arguments(folder)]

@@ -15,6 +15,8 @@ from server.event_counts import is_finished, n_steps_done
 
 MAX_ATTEMPTS = 5  # without a round, a plan or a score between them
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 60.0  # between attempts without progress
+FOR_A_PERSON = "policy:approval"  # a site's answer while a person there has not decided: no failure
+MAX_REASON = 1000  # characters
 
 
 @dataclass
@@ -84,23 +86,27 @@ class RunKeeper:
             self.tell(f"run {run.run.name}: attempt {one.id} was stopped")
 
     def _start(self, control: Control, run: WantedRun, own: Sequence[FlowerRun]) -> None:
-        attempts = self._attempts.setdefault(run.folder, _Attempts())
-        done, now = n_steps_done(run.run.events), self.clock()
-        if done > attempts.steps_done:
-            attempts.n_since_progress, attempts.steps_done = 0, done
+        attempts, now = self._attempts.setdefault(run.folder, _Attempts()), self.clock()
         if now < attempts.next_start:
             return
+        failure = _failure(attempts, own)
+        if (done := n_steps_done(run.run.events)) > attempts.steps_done:
+            attempts.n_since_progress, attempts.steps_done, failure = 0, done, None
+        if failure is not None and FOR_A_PERSON in failure:
+            attempts.n_since_progress = 0
+            wait_s = LONGEST_WAIT_S
+        else:
+            wait_s = min(FIRST_WAIT_S * 2**attempts.n_since_progress, LONGEST_WAIT_S)
         if attempts.n_since_progress >= MAX_ATTEMPTS:
-            last = next((one for one in own if one.id == attempts.id), None)
-            says = last.details if last is not None and last.details else "no reason is known"
-            tried = f"{MAX_ATTEMPTS} attempts without progress; the last one: {says}"
+            tried = f"{MAX_ATTEMPTS} attempts without progress; the last one: {failure}"
             self._give_up(run, f"{tried}; see executor.log")
             return
+        if failure != run.last_failure:
+            change(self.path, run.folder, last_failure=failure)
         resumed = run.run.cohort.exists()  # sites come to and leave only what has begun
         admit, without = (run.admit, run.without) if resumed else ((), ())
         attempts.id = control.start(Path(run.folder), ",".join(admit), ",".join(without))
         self._alive.add(attempts.id)
-        wait_s = min(FIRST_WAIT_S * 2**attempts.n_since_progress, LONGEST_WAIT_S)
         attempts.n_since_progress, attempts.next_start = attempts.n_since_progress + 1, now + wait_s
         self.tell(f"run {run.run.name}: {'resumed' if resumed else 'started'}: {run.folder}")
 
@@ -108,3 +114,11 @@ class RunKeeper:
         self._attempts.pop(run.folder, None)
         change(self.path, run.folder, given_up=reason)
         self.tell(f"run {run.run.name}: given up: {reason}")
+
+
+def _failure(attempts: _Attempts, own: Sequence[FlowerRun]) -> str | None:
+    """Return how this supervisor's last attempt ended; None before the first one."""
+    if attempts.id is None:
+        return None
+    last = next((one for one in own if one.id == attempts.id), None)
+    return (last.details if last is not None else "")[:MAX_REASON] or "no reason is known"

@@ -96,6 +96,11 @@ class KitFolder:
         return self.state / "runs.json"
 
     @property
+    def nodes(self) -> Path:
+        """Which site each node is."""
+        return self.state / "nodes.json"
+
+    @property
     def refused(self) -> Path:
         """What the gate refused."""
         return self.state / "refused.jsonl"

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 import time
 
@@ -16,7 +15,7 @@ def end_with_supervisor() -> None:
 
 
 def _wait() -> None:
-    while sys.stdin.buffer.read(4096):
+    while os.read(0, 4096):  # not through sys.stdin, whose lock would disturb the end of Python
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_S)

@@ -39,10 +39,11 @@ class PushedBytes:
     def __init__(self) -> None:
         """Begin with nothing."""
         self._chunks: dict[str, dict[str, int]] = {}
+        self._totals: dict[str, int] = {}
 
     def begin(self, site: str) -> None:
         """A site's next message was accepted; its chunks follow."""
-        self._chunks[site] = {}
+        self._chunks[site], self._totals[site] = {}, 0
 
     def add(self, site: str, body: bytes, max_bytes: int) -> None:
         """Count a chunk, once however often it comes.
@@ -55,10 +56,11 @@ class PushedBytes:
         except DecodeError:
             raise RefusalError("not-for-sites", "expected a chunk of a message", site) from None
         chunks = self._chunks.setdefault(site, {})
-        chunks[chunk.object_id] = max(len(chunk.object_content), LEAST_BYTES)
-        if sum(chunks.values()) > max_bytes:
-            del chunks[chunk.object_id]
+        n_bytes = max(len(chunk.object_content), LEAST_BYTES)
+        total = self._totals.get(site, 0) + n_bytes - chunks.get(chunk.object_id, 0)
+        if total > max_bytes:
             raise too_large(max_bytes, site)
+        chunks[chunk.object_id], self._totals[site] = n_bytes, total
 
 
 def too_large(max_bytes: int, site: str | None) -> RefusalError:

@@ -70,6 +70,8 @@ class RunStatus:
     """Of the last round alone."""
     reason: str | None = None
     """Why it was given up."""
+    last_failure: str | None = None
+    """How its last attempt ended, while it is kept going without progress."""
 
 
 def run_status(run: WantedRun) -> RunStatus:
@@ -92,6 +94,7 @@ def run_status(run: WantedRun) -> RunStatus:
         overhead=overhead_of(events, rounds),
         last_overhead=overhead_of(events, rounds[-1:]),
         reason=run.given_up,
+        last_failure=run.last_failure if state == "wanted" else None,
     )
 
 

@@ -1,7 +1,7 @@
 """The state of a whole coordinator: programs, sites, runs, refusals, disk."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from common.codec import record
@@ -16,6 +16,8 @@ from server.coordinator.run_status import RunStatus, run_status
 from server.coordinator.supervise import EXECUTOR, SUPERLINK, SupervisorState, running
 from server.coordinator.wanted_runs import WantedRun, read_wanted
 
+SOON = timedelta(days=30)  # time to make kits and to carry them over
+
 
 @record
 class SiteStatus:
@@ -24,6 +26,7 @@ class SiteStatus:
     site: str
     connection: str
     """connected, lost, never seen, or unknown while the SuperLink does not answer."""
+    valid_from: Instant
     valid_until: Instant
     validity: str
     """valid, expired or not-yet-valid."""
@@ -78,7 +81,7 @@ def read_status(folder: KitFolder, now: datetime) -> Status:
         refused=tuple(refusals_since(folder.refused, now - timedelta(days=1))),
         certificate_until=kit.validity.not_after,
         disk_free_gib=round(shutil.disk_usage(folder.path).free / 2**30, 1),
-        trouble=(*trouble, *_restarts(supervisor)),
+        trouble=(*trouble, *_endings(kit, now), *_restarts(supervisor)),
     )
 
 
@@ -107,6 +110,7 @@ def _site(
     return SiteStatus(
         site=name,
         connection=connection,
+        valid_from=entry.validity.not_before,
         valid_until=entry.validity.not_after,
         validity=entry.validity.at(now),
         since=since,
@@ -136,6 +140,16 @@ def _runs(wanted: tuple[WantedRun, ...], trouble: list[str]) -> tuple[RunStatus,
 def _lives(supervisor: SupervisorState | None, name: str) -> bool:
     children = supervisor.children if supervisor is not None else ()
     return any(child.name == name and child.pid is not None for child in children)
+
+
+def _endings(kit: CoordinatorKit, now: datetime) -> Iterator[str]:
+    """Yield what is to be rotated soon."""
+    ends = {f"the kit of site {name}": entry for name, entry in kit.sites.items()}
+    valid = {what: entry.validity for what, entry in ends.items() if entry.revoked is None}
+    for what, validity in {"the coordinator's certificate": kit.validity, **valid}.items():
+        left = datetime.fromisoformat(validity.not_after) - now
+        if timedelta(0) <= left < SOON:
+            yield f"{what} ends in {left.days} days: rotate it"
 
 
 def _restarts(supervisor: SupervisorState | None) -> tuple[str, ...]:

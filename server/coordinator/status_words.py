@@ -32,8 +32,10 @@ def site_line(site: SiteStatus) -> str:
         return f"{site.site}: revoked at {site.revoked}"
     since = f" since {site.since[:19]}" if site.since else ""
     until = f"kit valid until {site.valid_until[:10]}"
-    if site.validity != "valid":
-        until = f"KIT {site.validity.upper()} ({site.valid_until[:10]})"
+    if site.validity == "expired":
+        until = f"KIT EXPIRED on {site.valid_until[:10]}"
+    elif site.validity == "not-yet-valid":
+        until = f"KIT NOT VALID before {site.valid_from[:10]}"
     return f"{site.site}: {site.connection}{since}; {until}"
 
 
@@ -43,6 +45,8 @@ def run_lines(run: RunStatus) -> Iterator[str]:
     yield f"{run.name}: {state}; {run.method}: round {run.round} of {run.n_rounds}"
     if run.reason is not None:
         yield f"  {run.reason}"
+    if run.last_failure is not None:
+        yield f"  its last attempt ended: {run.last_failure}"
     if run.waits_for:
         yield f"  waits for {run.waits_for}"
     for site in run.sites:

@@ -24,9 +24,11 @@ from server.coordinator.children import Child, ChildState, close_log, rotating_l
 from server.coordinator.control import control_of
 from server.coordinator.keep_runs import RunKeeper
 from server.coordinator.kit_folder import KitFolder
+from server.node_names import write_names
 
 TICK_S = 1.0
 RUNS_S = 3.0  # between looks at the runs
+STARTING_S = 30.0  # before a SuperLink that does not answer is worth a line
 SUPERLINK, EXECUTOR = "superlink", "executor"
 
 
@@ -47,6 +49,7 @@ def held(folder: KitFolder) -> Iterator[None]:
         ConfigError: when another process holds it.
     """
     make_folder(folder.state)
+    folder.state.chmod(0o700)  # database and logs say who takes part
     with folder.lock.open("w") as file:
         if not any(_locked(file) for _ in range(5)):  # a status may be looking just now
             raise ConfigError(f"{folder.path}: its coordinator is running already")
@@ -118,6 +121,7 @@ class _Supervisor:
     _registered: tuple[object, ...] = ()
     _next_runs: float = 0.0
     _last_trouble: str = ""
+    _trouble_since: float | None = None
     _keeper: RunKeeper = field(init=False)
 
     def __post_init__(self) -> None:
@@ -142,7 +146,9 @@ class _Supervisor:
                 if child.name == EXECUTOR:
                     self._keeper.forget_executor()
         self._write()
-        if time.monotonic() >= self._next_runs:
+        if all(child.state.pid is not None for child in self._children) and (
+            time.monotonic() >= self._next_runs
+        ):
             self._next_runs = time.monotonic() + RUNS_S
             self._tend_federation()
 
@@ -160,19 +166,23 @@ class _Supervisor:
                 if self._registered != (wanted := self._stamp()):
                     for line in control.register(self.folder.read()):
                         self.tell(line)
+                    write_names(self.folder.nodes, {node.id: node.name for node in control.nodes()})
                     self._registered = wanted
                 self._keeper.tend(control)
         except FederationError as error:
-            self._trouble(str(error))  # while the SuperLink starts, for example
+            self._trouble(str(error), patience_s=STARTING_S)
         except (ConsiliumError, OSError) as error:
             self._trouble(f"{error}; nothing of the runs is changed before that is mended")
         else:
-            self._last_trouble = ""
+            self._last_trouble, self._trouble_since = "", None
 
-    def _trouble(self, text: str) -> None:
-        if text != self._last_trouble:
+    def _trouble(self, text: str, *, patience_s: float = 0.0) -> None:
+        """Tell of trouble once, when it has lasted."""
+        now = time.monotonic()
+        self._trouble_since = now if self._trouble_since is None else self._trouble_since
+        if text != self._last_trouble and now - self._trouble_since >= patience_s:
             self.tell(text)
-        self._last_trouble = text
+            self._last_trouble = text
 
     def _stamp(self) -> tuple[object, ...]:
         """Return what changes when sites have to be registered again."""

@@ -29,6 +29,8 @@ class WantedRun:
     """By a person."""
     given_up: str | None = None
     """Why the supervisor does not start it any more."""
+    last_failure: str | None = None
+    """How its last attempt ended, if nothing came of it."""
 
     @property
     def run(self) -> RunFolder:

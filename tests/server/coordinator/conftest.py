@@ -2,23 +2,33 @@
 
 import datetime as dt
 import ipaddress
+import os
 import secrets
 import socket
+import ssl
+import subprocess
+import sys
+import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse
 
-from common.codec import write_toml
-from common.kit import CoordinatorKit, SiteEntry, Validity, read_coordinator_kit
+from common.codec import decode, write_toml
+from common.kit import CoordinatorKit, Refused, SiteEntry, Validity, read_coordinator_kit
+from server.coordinator.control import control_of
 from server.coordinator.kit_folder import KitFolder
 
+PROJECT = Path(__file__).parents[3]
+PROTOBUF = {"content-type": "application/protobuf"}
 LONG = Validity(not_before="2020-01-01T00:00:00+00:00", not_after="2099-01-01T00:00:00+00:00")
 PAST = Validity(not_before="2020-01-01T00:00:00+00:00", not_after="2021-01-01T00:00:00+00:00")
 FUTURE = Validity(not_before="2098-01-01T00:00:00+00:00", not_after="2099-01-01T00:00:00+00:00")
@@ -184,3 +194,84 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running SuperLink with its kit."""
+
+    kit: MadeKit
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    def ask(self, method, path, *, source="127.0.0.2", headers=None, content=None):
+        """Send a request from one of this machine's addresses."""
+        context = ssl.create_default_context(cafile=str(self.kit.folder.ca))
+        transport = httpx.HTTPTransport(verify=context, local_address=source)
+        with httpx.Client(transport=transport, timeout=20) as client:
+            url = f"https://127.0.0.1:{self.kit.port}{path}"
+            return client.request(method, url, headers=headers, content=content)
+
+    def refusal(self, *args, status=403, **kwargs) -> Refused:
+        """Send a request that must be refused; return why."""
+        answer = self.ask(*args, **kwargs)
+        assert answer.status_code == status, answer.text
+        return decode(Refused, answer.json(), source="answer")
+
+    def fleet(self, call, request, *, site="alpha", headers=None, **kwargs):
+        signed = self.kit.signed(site) if headers is None else headers
+        content = request.SerializeToString()
+        path = f"/v1/fleet/{call}"
+        return self.ask("POST", path, headers={**PROTOBUF, **signed}, content=content, **kwargs)
+
+    def activate(self, site="alpha") -> int:
+        """Return a site's node, which is online from now on."""
+        with control_of(self.kit.folder) as control:
+            node = next(node for node in control.nodes() if node.name == site)
+        if node.status == "online":
+            return node.id
+        request = ActivateNodeRequest(public_key=self.kit.public_key(site), heartbeat_interval=30)
+        answer = self.fleet("activate-node", request, site=site)
+        assert answer.status_code == 200, answer.text
+        return ActivateNodeResponse.FromString(answer.content).node_id
+
+    def node_states(self) -> dict[bytes, str]:
+        with control_of(self.kit.folder) as control:
+            return {node.public_key: node.status for node in control.nodes()}
+
+
+@pytest.fixture(scope="module")
+def served(make_kit, tmp_path_factory) -> Iterator[Served]:
+    home = tmp_path_factory.mktemp("gate")
+    kit = make_kit(home / "coordinator")
+    output = home / "superlink.log"
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "server.coordinator.superlink", str(kit.folder.path)],
+            cwd=PROJECT,
+            env={**os.environ, "PYTHONPATH": str(PROJECT), "FORWARDED_ALLOW_IPS": "*"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    served = Served(kit, process, output)
+    try:
+        wait_until_it_answers(served)
+        with control_of(kit.folder) as control:
+            assert control.register(kit.folder.read()) != []
+        yield served
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def wait_until_it_answers(served: Served) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        assert served.process.poll() is None, served.output.read_text()
+        assert time.monotonic() < deadline, served.output.read_text()
+        try:
+            assert served.ask("GET", "/health").status_code == 200
+        except httpx.ConnectError:
+            time.sleep(0.2)
+        else:
+            return

@@ -8,7 +8,8 @@ def test_the_status_of_a_coordinator_that_does_not_run_says_so_and_ends_with_1(k
     assert (code, err) == (1, "")
     assert "NOT RUNNING" in out
     assert "  revoked: revoked at 2024-01-01T00:00:00+00:00" in out.splitlines()
-    assert "  expired: unknown; KIT EXPIRED (2021-01-01)" in out.splitlines()
+    assert "  early: unknown; KIT NOT VALID before 2098-01-01" in out.splitlines()
+    assert "  expired: unknown; KIT EXPIRED on 2021-01-01" in out.splitlines()
 
 
 def test_programs_read_the_same_status(kit, run):

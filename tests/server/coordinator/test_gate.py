@@ -3,17 +3,10 @@ coordinator's address."""
 
 import datetime as dt
 import json
-import os
-import ssl
-import subprocess
-import sys
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
@@ -22,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from flwr.proto.control_pb2 import RegisterNodeRequest
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
-    ActivateNodeResponse,
     PullMessagesRequest,
     PushMessagesRequest,
     RegisterNodeFleetRequest,
@@ -41,87 +33,6 @@ P384_ORDER = int(
     16,
 )
 PROTOBUF = {"content-type": "application/protobuf"}
-
-
-@dataclass(frozen=True)
-class Served:
-    """A running SuperLink with its kit."""
-
-    kit: object
-    process: subprocess.Popen
-    output: Path
-
-    def ask(self, method, path, *, source="127.0.0.2", headers=None, content=None):
-        """Send a request from one of this machine's addresses."""
-        context = ssl.create_default_context(cafile=str(self.kit.folder.ca))
-        transport = httpx.HTTPTransport(verify=context, local_address=source)
-        with httpx.Client(transport=transport, timeout=20) as client:
-            url = f"https://127.0.0.1:{self.kit.port}{path}"
-            return client.request(method, url, headers=headers, content=content)
-
-    def refusal(self, *args, status=403, **kwargs) -> Refused:
-        """Send a request that must be refused; return why."""
-        answer = self.ask(*args, **kwargs)
-        assert answer.status_code == status, answer.text
-        return decode(Refused, answer.json(), source="answer")
-
-    def fleet(self, call, request, *, site="alpha", headers=None, **kwargs):
-        signed = self.kit.signed(site) if headers is None else headers
-        content = request.SerializeToString()
-        path = f"/v1/fleet/{call}"
-        return self.ask("POST", path, headers={**PROTOBUF, **signed}, content=content, **kwargs)
-
-    def activate(self, site="alpha") -> int:
-        """Return a site's node, which is online from now on."""
-        with control_of(self.kit.folder) as control:
-            node = next(node for node in control.nodes() if node.name == site)
-        if node.status == "online":
-            return node.id
-        request = ActivateNodeRequest(public_key=self.kit.public_key(site), heartbeat_interval=30)
-        answer = self.fleet("activate-node", request, site=site)
-        assert answer.status_code == 200, answer.text
-        return ActivateNodeResponse.FromString(answer.content).node_id
-
-    def node_states(self) -> dict[bytes, str]:
-        with control_of(self.kit.folder) as control:
-            return {node.public_key: node.status for node in control.nodes()}
-
-
-@pytest.fixture(scope="module")
-def served(make_kit, tmp_path_factory) -> Iterator[Served]:
-    home = tmp_path_factory.mktemp("gate")
-    kit = make_kit(home / "coordinator")
-    output = home / "superlink.log"
-    with output.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "server.coordinator.superlink", str(kit.folder.path)],
-            cwd=PROJECT,
-            env={**os.environ, "PYTHONPATH": str(PROJECT), "FORWARDED_ALLOW_IPS": "*"},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    served = Served(kit, process, output)
-    try:
-        wait_until_it_answers(served)
-        with control_of(kit.folder) as control:
-            assert control.register(kit.folder.read()) != []
-        yield served
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def wait_until_it_answers(served: Served) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        assert served.process.poll() is None, served.output.read_text()
-        assert time.monotonic() < deadline, served.output.read_text()
-        try:
-            assert served.ask("GET", "/health").status_code == 200
-        except httpx.ConnectError:
-            time.sleep(0.2)
-        else:
-            return
 
 
 def test_a_site_that_is_known_gets_a_hello(served):

@@ -81,6 +81,19 @@ def coordinator(make_kit, tmp_path: Path) -> Iterator[Coordinator]:
         made.end()
 
 
+def programs_with(word: str) -> list[str]:
+    """Return the command lines that hold a word."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = file.read_text()
+        except OSError:  # ended meanwhile
+            continue
+        if word in command:
+            found.append(command)
+    return found
+
+
 def is_alive(pid: int) -> bool:
     try:
         return (
@@ -156,6 +169,8 @@ def test_a_wanted_run_starts_comes_back_with_the_executor_and_stops(coordinator,
     assert coordinator.call("stop", "--run", "study").returncode == 0
     coordinator.wait(lambda: "was stopped" in coordinator.said().splitlines()[-1], "run stopped")
     assert coordinator.status()["runs"][0]["state"] == "stopped"
+    coordinator.end()
+    coordinator.wait(lambda: programs_with(f":{coordinator.kit.port}") == [], "nothing is left")
 
 
 @REAL_PROCESSES
