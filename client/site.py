@@ -52,6 +52,11 @@ class SiteConfig:
         """Folder that belongs to Consilium alone."""
         return Path(self.state)
 
+    @property
+    def egress_ledger(self) -> Path:
+        """What left the building (`client.egress`)."""
+        return self.state_folder / "egress.jsonl"
+
     def run_folder(self, run: str) -> Path:
         """Return where the state of one run lies."""
         if not run.replace("-", "").replace("_", "").isalnum():

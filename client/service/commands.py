@@ -1,9 +1,10 @@
-"""The commands of a site: check, start, stop, log and service."""
+"""The commands of a site: check, start, stop, log, proposals and service."""
 
 import json
 import time
+from collections import deque
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +12,16 @@ from common.codec import encode
 from common.console import progress
 from common.errors import ConfigError
 
+if TYPE_CHECKING:
+    from client.egress.entry import Entry
+
 LINES, FOLLOW_S = 50, 0.5
 app = typer.Typer(name="site", help="Run a hospital's side of a federation.", no_args_is_help=True)
 Kit = Annotated[Path, typer.Argument(help="Folder that the coordinator sent.", show_default=False)]
+
+ProposalHash = Annotated[
+    str, typer.Argument(help="Hash of the proposal, or its beginning.", show_default=False)
+]
 
 
 @app.command()
@@ -92,7 +100,8 @@ def log(
 
     site = load_site(kit / SITE_FILE)
     if egress or verify:
-        raise ConfigError("the egress ledger is not part of this package yet")
+        _show_ledger(site.egress_ledger, lines, full=full, verify=verify)
+        return
     path = site.state_folder / "site.log"
     follower = Follower(path)
     for line in last_lines(path, lines, full=full):
@@ -102,6 +111,65 @@ def log(
             if words := (line if full else in_words(line)):
                 typer.echo(words)
         time.sleep(FOLLOW_S)
+
+
+def _show_ledger(path: Path, lines: int, *, full: bool, verify: bool) -> None:
+    from client.egress.reading import read
+    from client.egress.reading import verify as wrong_with
+    from client.egress.words import words
+
+    if not path.exists():
+        typer.echo("nothing has left the building yet")
+        return
+    shown: deque[Entry] = deque(maxlen=lines)
+    n_entries, last = 0, ""
+    for entry in read(path):
+        shown.append(entry)
+        n_entries, last = entry.n, entry.hash or ""
+    for entry in shown:
+        typer.echo(json.dumps(encode(entry), indent=1) if full else words(entry))
+    if verify:
+        if wrong := wrong_with(path):
+            raise ConfigError("\n".join(f"{path}: {line}" for line in wrong))
+        typer.echo(f"{path}: {n_entries} entries, none changed or missing; last hash {last}")
+
+
+@app.command()
+def proposals(kit: Kit) -> None:
+    """List what the coordinator asked this site to take part in, and the answers."""
+    from client.proposal_words import describe
+    from client.proposals import proposals as kept
+    from client.site import load_site
+    from common.kit import SITE_FILE
+
+    site = load_site(kit / SITE_FILE)
+    found = kept(site)
+    for proposal in found:
+        typer.echo(f"{proposal.short}  {proposal.answer}")
+        for line in describe(site, proposal):
+            typer.echo(f"    {line}")
+    if not found:
+        typer.echo("nothing was proposed; only a policy with approval = 'person' keeps proposals")
+
+
+@app.command()
+def approve(kit: Kit, proposal: ProposalHash) -> None:
+    """Approve a proposal, for good and for exactly this task, configuration and plan."""
+    from client.proposals import approve as say_yes
+    from client.site import load_site
+    from common.kit import SITE_FILE
+
+    typer.echo(f"approved: {say_yes(load_site(kit / SITE_FILE), proposal).short}")
+
+
+@app.command()
+def refuse(kit: Kit, proposal: ProposalHash) -> None:
+    """Refuse a proposal, also one that was approved before."""
+    from client.proposals import refuse as say_no
+    from client.site import load_site
+    from common.kit import SITE_FILE
+
+    typer.echo(f"refused: {say_no(load_site(kit / SITE_FILE), proposal).short}")
 
 
 @app.command()

@@ -19,7 +19,7 @@ from typing import Any
 from client.service.environment import environment, prepare
 from client.service.files import ServiceFiles, service_files
 from client.service.processes import die_with_parent
-from client.site import SiteConfig, load_site, site_log
+from client.site import load_site, site_log
 from common.errors import ConsiliumError
 from common.files import make_folder
 from common.kit import CA_CERTIFICATE, NODE_KEY, SITE_FILE, SiteKit, read_site_kit
@@ -37,6 +37,7 @@ def launch(folder: Path) -> None:
     files = service_files(site)
     make_folder(files.flower_home)
     prepare(files)
+    from client.egress.recording import install  # brings Flower, which reads the environment
     from client.service import hooks
 
     hooks.demand_hooks()
@@ -44,7 +45,7 @@ def launch(folder: Path) -> None:
     hooks.keep_pulse(files.pulse)
     hooks.sign_off_before_signing_on(files.node)
     hooks.keep_trying()
-    _record_egress(site)
+    install(site.egress_ledger)
     _write_secret(files)
     address = f"{LOOPBACK}:{_free_port()}"
     sys.argv = ["flower-supernode", *_arguments(kit, folder, address, files)]
@@ -69,16 +70,6 @@ def _arguments(kit: SiteKit, folder: Path, address: str, files: ServiceFiles) ->
         "--port": port,
     }
     return [part for pair in arguments.items() for part in pair]
-
-
-def _record_egress(site: SiteConfig) -> None:
-    """Record every message before it is sent, in the site's egress ledger."""
-    try:
-        recording = import_module("client.egress.recording")
-    except ModuleNotFoundError:  # merged later; the end-to-end test demands the ledger
-        site_log(site).warning("no egress recorder is installed")
-        return
-    recording.install(site.state_folder / "egress.jsonl")
 
 
 def _write_secret(files: ServiceFiles) -> None:

@@ -47,7 +47,8 @@ def test_three_hospitals_train_and_the_ledgers_say_what_left(
         (3, "beta"),
     ]
     assert (run / "scores" / "fedavg" / "gamma.csv").is_file()
-    assert {s["site"] for s in filled.status()["sites"] if s["connection"] == "connected"} == set(SITES)
+    connections = {site["site"]: site["connection"] for site in filled.status()["sites"]}
+    assert connections == dict.fromkeys(SITES, "connected")
     assert_ledgers_say(filled, [b for p, b in network.requests() if p.endswith("/push-object")])
     assert_nothing_of_a_patient(filled, archives, network)
 
