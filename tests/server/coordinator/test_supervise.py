@@ -7,9 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from server.coordinator.status import read_status
 
 PROJECT = Path(__file__).parents[3]
 REAL_PROCESSES = pytest.mark.timeout(180)
@@ -64,7 +67,10 @@ class Coordinator:
             time.sleep(0.3)
 
     def wait_until_healthy(self) -> None:
-        self.wait(lambda: self.call("status").returncode == 0, "expected a healthy coordinator")
+        folder = self.kit.folder
+        well = lambda: read_status(folder, datetime.now(UTC)).healthy  # noqa: E731
+        self.wait(well, "expected a healthy coordinator")
+        assert self.call("status").returncode == 0
 
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:
