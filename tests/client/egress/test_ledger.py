@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.egress.entry import RECOVERED, Entry, SentObject
@@ -129,6 +129,7 @@ def test_nothing_is_added_to_a_ledger_that_was_shortened(five, tmp_path: Path):
     assert verify(path)[-1].startswith("egress.head: is missing")
 
 
+@settings(max_examples=25)  # each writes to the disk, and waits for it
 @given(st.data())
 def test_after_a_crash_in_the_middle_of_a_line_the_next_line_says_so(tmp_path_factory, data):
     path = ledger_of(tmp_path_factory.mktemp("crash"), 2)
@@ -174,7 +175,16 @@ def test_a_crash_while_a_crash_is_marked_is_marked_too(tmp_path: Path):
     append(path, entry(2))
     lines = path.read_bytes()[len(before) :].splitlines(keepends=True)
     marked = b"".join(lines[:2])  # the fragment, and what says so
-    for cut in range(1, len(marked) + 1):
+    edges = (
+        1,
+        2,
+        len(lines[0]) - 1,
+        len(lines[0]),
+        len(lines[0]) + 1,
+        len(marked) - 1,
+        len(marked),
+    )
+    for cut in sorted({*edges, *range(1, len(marked), 29)}):
         written(tmp_path, before + marked[:cut], head)
         append(path, entry(2))
         assert verify(path) == (), cut
