@@ -38,7 +38,7 @@ def test_whatever_is_killed_the_run_goes_on_and_finishes(filled, tiny_study, tmp
     next_round("the start")
     filled.kill_part("coordinator", "superlink")
     next_round("the SuperLink died", 2)
-    filled.kill_part("coordinator", "superexec")
+    filled.kill_part("coordinator", "coordinator.executor")
     next_round("the executor died", 2)
     filled.kill_part("coordinator", "serverapp")
     next_round("the ServerApp died", 2)
