@@ -27,6 +27,22 @@ from common.codec import write_toml
 from simulation.phantoms import PhantomSite, PhantomStudy, partition_of, write_study
 
 BINARIES = Path(sys.executable).parent
+COORDINATOR_BINARIES = Path(os.environ.get("CONSILIUM_COORDINATOR_BINARIES", BINARIES))
+SITE_BINARIES = Path(os.environ.get("CONSILIUM_SITE_BINARIES", BINARIES))
+"""Of environments of their own, made from the wheel; by hand, for they take minutes to make."""
+WATCH = """
+import os, sys
+FILE = {file!r}
+WATCHED = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
+def watch(event, arguments):
+    if event in WATCHED:
+        line = f"{{event}} {{arguments[-1] if event == 'socket.connect' else arguments[0]}}\\n"
+        handle = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(handle, line.encode())
+        os.close(handle)
+sys.addaudithook(watch)
+"""
+"""A `sitecustomize` that notes every attempt of every Python process to reach somebody."""
 SITES_DIAL, COORDINATOR_LISTENS, SITES_COME_FROM = "127.0.0.2", "127.0.0.1", "127.0.0.3"
 START_TIMEOUT_S, RUN_TIMEOUT_S = 120, 420
 SITES = ("alpha", "beta", "gamma")
@@ -152,12 +168,16 @@ class Hospitals:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.port = free_port()
         self.network: Network | None = None
+        home.mkdir(parents=True, exist_ok=True)
+        self.attempts = home / "attempts.txt"
+        (home / "watch").mkdir()
+        watch = WATCH.format(file=str(self.attempts))
+        (home / "watch" / "sitecustomize.py").write_text(watch)
+        paths = [str(home / "watch"), os.environ.get("PYTHONPATH", "")]
         self.env = {
             **os.environ,
-            "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONFAULTHANDLER": "1",
+            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         }
-        home.mkdir(parents=True, exist_ok=True)
         (home / "federation.toml").write_text(
             f'name = "study"\naddress = "{SITES_DIAL}:{self.port}"\n'
             f'names = ["{COORDINATOR_LISTENS}"]\nlisten = "{COORDINATOR_LISTENS}"\n'
@@ -183,7 +203,7 @@ class Hospitals:
     def call(self, *arguments: object, expect: int = 0) -> str:
         """Run one command to its end; return what it printed, both streams."""
         done = subprocess.run(
-            [BINARIES / "consilium", *map(str, arguments)],
+            [binaries_of(str(arguments[0])) / "consilium", *map(str, arguments)],
             env=self.env,
             cwd=self.home,
             stdout=subprocess.PIPE,
@@ -199,7 +219,7 @@ class Hospitals:
         """Start the coordinator's or a site's one command, in a process group of its own."""
         with (self.home / f"{name}.out").open("a") as output:
             self.running[name] = subprocess.Popen(
-                [BINARIES / "consilium", role, "start", self.kits / name],
+                [binaries_of(role) / "consilium", role, "start", self.kits / name],
                 env=self.env,
                 cwd=self.home,
                 stdout=output,
@@ -278,6 +298,11 @@ class Hospitals:
             if time.monotonic() > deadline:
                 pytest.fail(f"within {timeout_s} s: expected that {what}\n{self.logs()}")
             time.sleep(0.5)
+
+
+def binaries_of(command: str) -> Path:
+    """Return the environment whose `consilium` runs a command."""
+    return SITE_BINARIES if command == "site" else COORDINATOR_BINARIES
 
 
 PATIENT = "Mustermann_Erika"

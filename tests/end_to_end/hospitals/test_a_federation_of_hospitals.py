@@ -6,6 +6,8 @@ site's ledger says.
 
 import hashlib
 import json
+import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import pytest
 from flwr.proto.message_pb2 import PushObjectRequest
 from safetensors.numpy import load_file
 
+from client.egress.entry import records_of
+from client.egress.reading import read, verify
 from common.codec import write_toml
 
 SITES = ("alpha", "beta", "gamma")
@@ -51,6 +55,7 @@ def test_three_hospitals_train_and_the_ledgers_say_what_left(
     assert connections == dict.fromkeys(SITES, "connected")
     assert_ledgers_say(filled, [b for p, b in network.requests() if p.endswith("/push-object")])
     assert_nothing_of_a_patient(filled, archives, network)
+    assert_nobody_else_was_called(filled)
 
 
 def events(folder: Path) -> list[dict]:
@@ -66,14 +71,24 @@ def assert_ledgers_say(hospitals, caught: list[bytes]) -> None:
         request = PushObjectRequest.FromString(body)
         assert hashlib.sha256(request.object_content).hexdigest() == request.object_id
         sent.add((request.object_id, len(request.object_content)))
-    recorded = set()
-    for site in SITES:
-        (ledger,) = (hospitals.kits / site / "state").rglob("egress.jsonl")
-        for line in ledger.read_text().splitlines():
-            recorded |= {(o["id"], o["bytes"]) for o in json.loads(line)["objects"]}
-        hospitals.call("site", "log", hospitals.kits / site, "--egress", "--verify")
+    ledgers = {site: hospitals.kits / site / "state" / "egress.jsonl" for site in SITES}
+    entries = {site: list(read(ledger)) for site, ledger in ledgers.items()}
     assert len(sent) > 20
-    assert sent == recorded
+    assert sent == {(o.id, o.bytes) for some in entries.values() for e in some for o in e.objects}
+
+    assert [verify(ledger) for ledger in ledgers.values()] == [(), (), ()]
+    assert {entry.run for some in entries.values() for entry in some} == {RUN}
+    trained = {"measure": 1, "prepare": 1, "train": 3, "validate": 1}
+    assert Counter(entry.kind for entry in entries["alpha"]) == Counter(trained)
+    tested = {"measure": 1, "prepare": 1, "test": 1, "floor": 1}
+    assert Counter(entry.kind for entry in entries["gamma"]) == Counter(tested)
+    (test,) = [entry for entry in entries["gamma"] if entry.kind == "test"]
+    assert {score["case"] for score in records_of(test)["body"]["scores"]} == {1, 2, 3}
+    for ledger in ledgers.values():
+        assert PATIENT.encode() not in ledger.read_bytes()
+    said = hospitals.call("site", "log", hospitals.kits / "alpha", "--egress", "--verify")
+    assert f"run {RUN}, fedavg, round 3: answer to train" in said
+    assert "6 entries, none changed or missing" in said
 
 
 def assert_nothing_of_a_patient(hospitals, archives, network) -> None:
@@ -91,3 +106,12 @@ def assert_nothing_of_a_patient(hospitals, archives, network) -> None:
         voxels = np.asarray(nib.load(image).dataobj, dtype=np.float32).ravel()
         assert voxels[voxels != 0][:64].tobytes() not in everything
     assert n_searched > 10
+
+
+def assert_nobody_else_was_called(hospitals) -> None:
+    """Search every attempt of every role's processes to look up or reach an address."""
+    attempts = hospitals.attempts.read_text().splitlines()
+    home = re.compile(r"127\.0\.0\.\d+|localhost|::1")
+    outside = [line for line in attempts if not home.search(line) and "/" not in line]
+    assert len(attempts) > 100
+    assert outside == []
