@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/transport.py [--rounds 4] [--base-features 64] [--upload float32]
 
-Provisions a federation, starts every program with its one command, and trains a network of about 31
-million parameters (30.4) for one step a round. Printed are, from the run's own log, the time of a round
+Provisions a federation, starts every program with its one command, and trains a network of 30.4
+million parameters for one step a round. Printed are, from the run's own log, the time of a round
 that is no training (round minus the slowest site's training seconds), the bytes that a site sends,
 and, for a second run on the caches of the first, the seconds from `consilium site start` to the
 first training message at the last site.

@@ -118,6 +118,9 @@ def _answer(action: Action, message: Message, context: Context, act: _Act) -> Me
         content = to_content(body, weights)
         require_size(site.policy, n_bytes(content), f"an answer to {action}")
         keep_question(site, message.metadata.message_id, task)
+    except PolicyError as error:
+        log.warning("%s refused: %s", message.metadata.message_type, error)
+        return Message(Error(CONSILIUM_ERROR, _code(error)), reply_to=message)
     except Exception as error:  # nothing may reach Flower, which would send its text
         log.exception("%s failed", message.metadata.message_type)
         return Message(Error(CONSILIUM_ERROR, _code(error)), reply_to=message)

@@ -106,7 +106,11 @@ def require_approval(site: SiteConfig, terms: PrepareTask) -> None:
         return
     if answer is None:
         keep_proposal(site, replace(proposal, summary=describe(site, proposal)))
-    raise PolicyError(f"proposal {proposal.short}: waits for a person's approval", "approval")
+    raise PolicyError(
+        f"proposal {proposal.short}: waits for a person here; read it with `consilium site "
+        f"proposals KIT`, then `consilium site approve KIT {proposal.short}`",
+        "approval",
+    )
 
 
 def permitted_agreement(site: SiteConfig, run: str, plan_hash: str) -> Agreement:

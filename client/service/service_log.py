@@ -8,6 +8,7 @@ LINE = re.compile(
     r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ (?P<level>[A-Z]+) (?P<text>.*)", re.DOTALL
 )
 KIND = re.compile(r"(?P<kind>[a-z_.]+) (?P<what>received|answered|failed)")
+REFUSED = re.compile(r"(?P<kind>[a-z_.]+) refused: (?P<why>.*)", re.DOTALL)
 WORDS = {
     "query.keys": "make a key for a secure sum",
     "query.measure": "describe the data",
@@ -35,6 +36,9 @@ def in_words(line: str) -> str | None:
         text = f"{DONE[kind['what']]}: {about}"
         if kind["what"] == "failed":
             text += "; only a code was sent, the text stays here (consilium site log --full)"
+    elif refused := REFUSED.fullmatch(text):
+        about = WORDS.get(refused["kind"], refused["kind"])
+        text = f"refused by this site's policy: {about}: {refused['why']}"
     elif found["level"] in {"WARNING", "ERROR"}:
         text = f"{found['level'].lower()}: {text}"
     return f"{found['time']}  {text}"

@@ -7,6 +7,7 @@ from common.codec import read_toml, record
 from common.config import RunConfig
 from server.coordinator.wanted_runs import WantedRun
 from server.events import (
+    ApprovalAwaited,
     Event,
     PlanMade,
     RoundFinished,
@@ -144,6 +145,8 @@ def _waits_for(events: Sequence[Event], method: str, config: RunConfig) -> str:
     federation = config.federation
     there = _Members.of(events)
     if not any(isinstance(event, PlanMade) for event in events):
+        if awaited := _awaited(events):
+            return f"a person's approval at {', '.join(awaited)} (consilium site proposals there)"
         if there.training or there.held_out:
             return "the sites' plan and their preparation of the cases"
         n_held_out = len(federation.held_out)
@@ -157,6 +160,12 @@ def _waits_for(events: Sequence[Event], method: str, config: RunConfig) -> str:
     }
     left = sorted(there.training - answered)
     return ", ".join(left)
+
+
+def _awaited(events: Sequence[Event]) -> list[str]:
+    """Return the sites whose approval this start of the run waits for."""
+    began = _last_index(events, (RunStarted,)) + 1
+    return sorted({event.site for event in events[began:] if isinstance(event, ApprovalAwaited)})
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Hospital:
         assert (reply.has_error() and reply.error.reason) == f"policy:{rule}"
         assert self.files() == before
         assert (
-            f"PolicyError: {'proposal' if rule == 'approval' else ''}"
+            f" refused: {'proposal' if rule == 'approval' else ''}"
             in (self.state / "site.log").read_text()
         )
 

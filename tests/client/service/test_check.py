@@ -153,14 +153,24 @@ def test_the_file_of_another_site_is_a_failure(make_kit):
     assert found.found == "names the site 'hospital-2', the kit is for 'hospital-1'"
 
 
-def test_a_relative_folder_is_a_warning(make_kit):
+def with_line(folder, key: str, line: str) -> None:
+    path = folder / "site.toml"
+    lines = [old for old in path.read_text().splitlines() if not old.startswith(f"{key} =")]
+    path.write_text("\n".join([line, *lines]))
+
+
+def test_data_in_a_relative_folder_are_a_warning(make_kit):
     made = make_kit(1)
-    path = made.folder / "site.toml"
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("state =")]
-    path.write_text("\n".join(['state = "state"', *lines]))
+    with_line(made.folder, "data", 'data = "data"')
     found = by_name(check_kit(made.folder, data=False))["site.toml"]
     assert found.outcome == "warning"
-    assert found.mend == "write the whole path of state, beginning with /"
+    assert found.mend == "write the whole path of data, beginning with /"
+
+
+def test_a_state_folder_in_the_kit_is_well(make_kit):
+    made = make_kit(1)
+    with_line(made.folder, "state", 'state = "state"')
+    assert by_name(check_kit(made.folder, data=False))["site.toml"].outcome == "ok"
 
 
 def test_defects_of_the_data_are_listed_and_the_rest_is_still_checked(make_kit, tmp_path):

@@ -8,6 +8,7 @@ from server.coordinator.run_status import run_status
 from server.coordinator.status_words import overhead_line, run_lines
 from server.coordinator.wanted_runs import WantedRun
 from server.events import (
+    ApprovalAwaited,
     EventLog,
     PlanMade,
     RoundFinished,
@@ -51,6 +52,13 @@ JOINED = [
     SiteJoined(site="gamma", role="held-out", n_cases=5),
     PlanMade(plan_hash="0", n_cases=7, limits=()),
 ]
+
+
+def test_a_run_that_nobody_at_a_site_approved_yet_says_where(wanted):
+    log(wanted, *JOINED[:3], ApprovalAwaited(site="beta"))
+    assert run_status(wanted).waits_for == (
+        "a person's approval at beta (consilium site proposals there)"
+    )
 
 
 def test_a_run_that_has_not_begun_waits_for_sites(wanted):
