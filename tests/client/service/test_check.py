@@ -80,15 +80,15 @@ def test_a_changed_and_a_missing_file_are_both_named(make_kit):
     (made.folder / "identity.key").unlink()
     found = by_name(check_kit(made.folder, data=False))["kit"]
     assert found.outcome == "failed"
-    assert "ca.crt was changed" in found.found
-    assert "identity.key is missing" in found.found
+    assert "ca.crt: changed" in found.found
+    assert "identity.key: missing" in found.found
 
 
 def test_a_key_that_others_may_read_is_a_failure_with_its_command(make_kit):
     made = make_kit(1)
     (made.folder / "site.key").chmod(0o644)
     found = by_name(check_kit(made.folder, data=False))["kit"]
-    assert found.found == "site.key can be read by others: expected mode 0600, found 0644"
+    assert "site.key: expected rights 0600, for it is a secret, found 0644" in found.found
     assert found.mend.endswith("chmod 600 site.key identity.key")
 
 

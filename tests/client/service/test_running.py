@@ -189,7 +189,7 @@ def test_a_site_that_cannot_start_says_all_that_is_wrong(make_kit, run):
     (made.folder / "site.key").chmod(0o640)
     code, out, err = run("site", "start", made.folder)
     assert code == 2
-    assert "failed       kit: site.key can be read by others" in out
+    assert "failed       kit: site.key: expected rights 0600" in out
     assert "failed       package: consilium 0.1.0 is installed, the kit is for 9.9.9" in out
     assert err.endswith("this site cannot start; mend first what failed above\n")
 
