@@ -16,6 +16,7 @@ from common.federation import Federation, MethodName, SiteName, lacking
 from common.losses import NNUNET_LOSS, Loss
 from common.planning.plan import ConfigurationName, TrainedRules
 from common.planning.preparation import Preparation
+from common.privacy.settings import PatientPrivacy
 from common.schedules import Schedule
 from common.task import Task
 
@@ -189,6 +190,8 @@ class RunConfig:
     evaluation: Evaluation
     preparation: Preparation = Preparation()
     """Steps before normalisation that nnU-Net does not have; none unless the file says so."""
+    privacy: PatientPrivacy | None = None
+    """Patient-level differential privacy of what training sites send; none if absent."""
     simulation: Simulation | None = None
 
     @model_validator(mode="after")
@@ -205,6 +208,8 @@ class RunConfig:
                 "shared, which must be all parameters and no statistics; "
                 "expected 'local-statistics', or another norm"
             )
+        if lines := self._unprotected():
+            raise ValueError("; ".join(lines))
         if self._lacks_affine_parameters():
             raise ValueError(
                 "model.batch_norm: 'local' keeps scale and shift at each site, so a held-out site "
@@ -232,6 +237,27 @@ class RunConfig:
                     f"training.loss: {term.term}: class_weights: expected {n_outputs} (background "
                     f"and labels, or regions), found {len(term.class_weights)}"
                 )
+
+    def _unprotected(self) -> list[str]:
+        """Return what the promise of `privacy` would not hold for."""
+        if self.privacy is None:
+            return []
+        wrong = {
+            "model.norm: expected 'instance' or 'group' with [privacy], for batch norm lets a "
+            "patient change the gradients of others, found 'batch'": self.model.norm == "batch",
+            "model.first_stage: expected none with [privacy], for the first stage's predictions "
+            "of a patient tell about others": self.model.first_stage is not None,
+            "federation.methods: expected none that looks at training losses with [privacy], for "
+            "they leave no site, found dwa": "dwa" in self.federation.methods,
+            "training.schedule: expected one that does not look at training losses with "
+            "[privacy], for they leave no site, found plateau": self.training.schedule.name
+            == "plateau",
+            "federation.local_steps: expected with [privacy], so that all sites take equally many "
+            "steps, found local_epochs": self.federation.local_steps is None,
+            "evaluation.personalised_steps: expected none with [privacy], for these steps have no "
+            "noise": self.evaluation.personalised_steps is not None,
+        }
+        return [line for line, found in wrong.items() if found]
 
     def _corrects_statistics(self) -> bool:
         other = self.model.norm == "batch" and self.model.batch_norm != "local-statistics"

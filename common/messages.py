@@ -16,6 +16,7 @@ from common.evaluation.postprocess import Chain
 from common.federation import SiteName
 from common.planning.fingerprint import Fingerprint
 from common.planning.plan import Plan
+from common.privacy.mechanism import Spent
 from common.ranks.rank_sums import RankSums
 from common.secure_sum import MAX_SITES, Key, Nonce, Roster
 from common.task import Task
@@ -147,13 +148,15 @@ class Update:
     round: Annotated[int, Ge(1)]
     n_cases: Count
     n_steps: Count
-    loss: float
-    """Mean training loss over the round's steps."""
+    loss: float | None
+    """Mean training loss over the round's steps; None under privacy, for it has no noise."""
     seconds: Annotated[float, Ge(0)]
     scales: dict[str, Annotated[float, Gt(0)]] | None = None
     """Units of the tensors whose change was rounded (`common.transport`); None if none was."""
     validation: dict[str, float] | None = None
     """Mean Dice per region of the weights as received, on the site's validation cases."""
+    spent: Spent | None = None
+    """What training has cost; None without differential privacy."""
 
 
 @record

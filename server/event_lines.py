@@ -57,7 +57,8 @@ def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - as ab
     match event:
         case SiteTrained():
             where = f"{event.method} round {event.round}/{n_rounds}: {event.site}"
-            return f"{where}: loss {event.loss:.3f} in {event.seconds:.0f} s"
+            loss = "private" if event.loss is None else f"{event.loss:.3f}"
+            return f"{where}: loss {loss} in {event.seconds:.0f} s"
         case SiteValidated():
             dice = ", ".join(f"{region} {value:.3f}" for region, value in event.dice.items())
             return f"{event.method} after round {event.round}: {event.site}: Dice {dice}"

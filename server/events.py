@@ -76,8 +76,8 @@ class SiteTrained:
     site: str
     n_cases: int
     n_steps: int
-    loss: float
-    """Mean training loss over the round's local steps."""
+    loss: float | None
+    """Mean training loss over the round's local steps; None where it is private."""
     update_norm: float
     """L2 norm of (returned weights - sent weights)."""
     seconds: float

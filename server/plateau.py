@@ -33,6 +33,7 @@ def rate_factor(schedule: Schedule, events: Path, method: str, round_: int) -> f
 def _mean_loss(trained: dict[str, SiteTrained]) -> float:
     """Return the mean over sites, weighted by cases; the order of the answers does not matter."""
     n_cases = sum(event.n_cases for event in trained.values())
+    losses = [(event.loss or 0.0, event.n_cases) for event in trained.values()]  # none is private
     if n_cases == 0:
-        return math.fsum(event.loss for event in trained.values()) / len(trained)
-    return math.fsum(event.loss * event.n_cases for event in trained.values()) / n_cases
+        return math.fsum(loss for loss, _ in losses) / len(trained)
+    return math.fsum(loss * count for loss, count in losses) / n_cases

@@ -135,7 +135,8 @@ def _checked(
     if norm > limit:
         raise MessageError(f"update: expected a norm up to {limit:.3g}, found {norm:.3g}")
     _report_update(run, task, began, reply, norm)
-    excess = reply.value.loss - lower_bound(run.config.training.loss)
+    least = lower_bound(run.config.training.loss)
+    excess = (reply.value.loss or least) - least  # none is private, and no method asks for it
     return SiteUpdate(reply.site, count, weights, excess)
 
 

@@ -36,7 +36,8 @@ def loss_svg(trained: Sequence[SiteTrained], sites: Sequence[str], methods: Sequ
     """Draw the mean training loss per round and site, one panel per method."""
     values: dict[str, dict[str, dict[int, float]]] = {}
     for event in trained:
-        values.setdefault(event.method, {}).setdefault(event.site, {})[event.round] = event.loss
+        if event.loss is not None:
+            values.setdefault(event.method, {}).setdefault(event.site, {})[event.round] = event.loss
     return _curves_svg(values, sites, methods, name="loss", y_label="Training loss (no unit)")
 
 

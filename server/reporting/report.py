@@ -66,7 +66,8 @@ class SiteProgress:
     seconds: float
     upload_bytes: int
     download_bytes: int
-    last_loss: float
+    last_loss: float | None
+    """None where it is private."""
     last_dice: dict[str, float]
 
 
@@ -116,7 +117,7 @@ def write_report(run_dir: Path) -> Path:
 def draw_plots(data: ReportData, sections: Sequence[HeldOutSection]) -> dict[str, str]:
     """Return the run's plots as SVG text by file stem; without data there is no plot."""
     plots = {}
-    if data.trained:
+    if any(event.loss is not None for event in data.trained):
         plots["loss"] = loss_svg(data.trained, data.training_sites, data.methods)
     if data.validated:
         plots["dice"] = dice_svg(data.validated, data.training_sites, data.methods)

@@ -1,0 +1,1 @@
+"""Differential privacy: what is promised, what a step costs, how noise follows from a target."""
