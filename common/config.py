@@ -4,6 +4,8 @@ There is no default for a scientific choice: the file says it. What follows from
 batch, spacing) is not configuration; it lives in the plan.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -45,8 +47,8 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @record
-class FirstStageRun:
-    """A finished run whose model's labels are further input channels: the cascade's first stage."""
+class FinishedRun:
+    """A finished run whose model another one builds on."""
 
     run: str
     """Its directory, relative to the configuration file. Sites are not told where it is."""
@@ -69,9 +71,25 @@ class Model:
     deep_supervision: bool
     """Whether coarser decoder stages are supervised too; not every architecture has them."""
     architecture: ArchitectureName = "unet"
-    first_stage: FirstStageRun | None = None
+    first_stage: FinishedRun | None = None
     """Makes the run a cascade's second stage: 3d_fullres sees what a run of 3d_lowres, with the
     same plan and sites, predicted."""
+    start: FinishedRun | None = None
+    """Whose model training starts from, tensor by tensor where name and shape are equal; without
+    it from random weights."""
+
+    def with_runs(self, path_of: Callable[[str, str], str]) -> "Model":
+        """Return the model with other directories of the runs that it builds on.
+
+        Args:
+            path_of: from the name of the field and the directory now to the directory then.
+        """
+        first, start = self.first_stage, self.start
+        return replace(
+            self,
+            first_stage=replace(first, run=path_of("first_stage", first.run)) if first else None,
+            start=replace(start, run=path_of("start", start.run)) if start else None,
+        )
 
 
 @record

@@ -6,7 +6,7 @@ from common.batchnorm import local_names
 from common.errors import MessageError
 from common.federation import MethodName
 from common.messages import TrainTask, ValidateTask
-from common.network import build_network, initial_weights
+from common.network import build_network
 from common.planning.plan import configuration_of
 from server.best_round import best_state, keep_if_best
 from server.early_stop import stops
@@ -28,6 +28,7 @@ from server.run_folder import (
     save_checkpoint,
 )
 from server.sites import Failure
+from server.start import first_weights
 from server.strategies import State, Strategy, build_strategy
 from server.strategies.moving_average import averaged
 from server.updates import good_updates, report_failure, report_validation
@@ -94,7 +95,7 @@ def _start(run: Experiment, strategy: Strategy) -> tuple[int, State]:
     model = run.config.model
     network = build_network(run.task, configuration_of(run.plan, model.configuration), model)
     stays = local_names(network, model.batch_norm)
-    weights = initial_weights(network, run.config.federation.seed)
+    weights = first_weights(run, network)
     shared = {name: tensor for name, tensor in weights.items() if name not in stays}
     return 0, _saved(run, strategy.name, 0, strategy.init(shared, tuple(run.cohort.training)))
 

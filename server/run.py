@@ -23,6 +23,7 @@ from server.ranking import rank
 from server.rounds import train_method
 from server.run_folder import RunFolder
 from server.sites import Sites
+from server.start import keep_start
 from server.testing import measure_floor, score_method
 
 
@@ -58,6 +59,7 @@ def run(
         began = time.monotonic()
         started = _started(config, task, folder, device)
         _claim(folder, config, task)
+        keep_start(config.model.start, folder)
         log.append(started)
 
         cohort = join(sites, config, task, folder, log, changes)

@@ -92,6 +92,11 @@ class RunFolder:
         """Copy of the run that is a cascade's first stage."""
         return self.path / "first-stage"
 
+    @property
+    def start(self) -> Path:
+        """Copy of the weights that all methods start from, of another run's model."""
+        return self.path / "start.safetensors"
+
     def checkpoints(self, method: str) -> Path:
         """Folder of a method's checkpoints."""
         return self.path / "checkpoints" / method

@@ -72,9 +72,7 @@ def load_study(path: Path, data: Path | None, fold: int | None = None) -> Study:
     config.check_task(chosen)
     edited = config.planning.edited_plan
     planning = replace(config.planning, edited_plan=str(base / edited) if edited else None)
-    first = config.model.first_stage
-    whole = replace(first, run=str(base / first.run)) if first else None
-    model = replace(config.model, first_stage=whole)
+    model = config.model.with_runs(lambda _, run: str(base / run))
     resolved = replace(config, task=task, simulation=simulation, planning=planning, model=model)
     return Study(resolved, chosen, folder)
 

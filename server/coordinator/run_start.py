@@ -31,10 +31,9 @@ def read_request(path: Path) -> RunRequest:
     """
     config, base = read_toml(RunConfig, path), path.resolve().parent
     task = str(base / config.task) if config.task.endswith(".toml") else config.task
-    edited, first = config.planning.edited_plan, config.model.first_stage
+    edited = config.planning.edited_plan
     planning = replace(config.planning, edited_plan=str(base / edited) if edited else None)
-    whole = replace(first, run=str(base / first.run)) if first else None
-    model = replace(config.model, first_stage=whole)
+    model = config.model.with_runs(lambda _, run: str(base / run))
     resolved = replace(config, task=task, planning=planning, model=model, simulation=None)
     chosen = load_task(task)
     resolved.check_task(chosen)

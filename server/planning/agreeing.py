@@ -115,6 +115,5 @@ def _planned(fingerprint: Fingerprint, config: RunConfig) -> Plan:
 def _without_paths(config: RunConfig, task: Task) -> RunConfig:
     """Return what sites are told of a configuration: nothing of this machine."""
     planning = replace(config.planning, edited_plan=None)
-    first = config.model.first_stage
-    model = replace(config.model, first_stage=replace(first, run="first-stage") if first else None)
+    model = config.model.with_runs(lambda field, _: field)
     return replace(config, task=task.name, simulation=None, planning=planning, model=model)

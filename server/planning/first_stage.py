@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.axes import Weights
 from common.codec import read_json, read_toml
-from common.config import FirstStageRun, RunConfig
+from common.config import FinishedRun, RunConfig
 from common.errors import ConfigError
 from common.files import write_atomically
 from common.messages import FirstStage, FirstStageTask
@@ -66,7 +66,7 @@ def give_first_stage(
     all_of(sites.first_stage(tasks), "predict with the first stage")
 
 
-def _keep_copy(wanted: FirstStageRun, folder: RunFolder) -> None:
+def _keep_copy(wanted: FinishedRun, folder: RunFolder) -> None:
     """Copy what a first stage consists of, so that this run is whole without the other one."""
     source, target = RunFolder(Path(wanted.run)), RunFolder(folder.first_stage)
     if target.model(wanted.method).exists():

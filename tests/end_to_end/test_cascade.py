@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from common.codec import read_json, write_toml
-from common.config import FirstStageRun, RunConfig, Simulation
+from common.config import FinishedRun, RunConfig, Simulation
 from simulation.phantoms import PhantomStudy, partition_of, write_study
 
 SMALL_GB = 0.02  # so that a patch sees too little of images of 40 voxels
@@ -42,7 +42,7 @@ def config_of(tiny_study, data: Path, first: Path | None, **evaluation: object) 
             wanted.model,
             norm="instance",
             configuration=stage,
-            first_stage=FirstStageRun(run=str(first), method="fedavg") if first else None,
+            first_stage=FinishedRun(run=str(first), method="fedavg") if first else None,
         ),
         evaluation=replace(wanted.evaluation, pictures=False, **evaluation),
     )
