@@ -124,6 +124,18 @@ def test_a_layer_has_the_gradients_of_its_samples(name: str) -> None:
     require_equal(together(layer, images, weighted), expected, 1e-4)
 
 
+def test_bfloat16_gradients_of_images_flatter_than_the_kernel_are_right() -> None:
+    torch.manual_seed(4)
+    layer, images = Convolution3d(8, 8, 3, padding=1), torch.randn(2, 8, 2, 2, 2)
+
+    def loss(network: nn.Module, batch: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return weighted(network, batch)
+
+    expected = one_at_a_time(layer, images, weighted)
+    require_equal(together(layer, images, loss), expected, 2e-2)
+
+
 def all_stages(network: nn.Module, images: Tensor) -> Tensor:
     return sum(  # type: ignore[return-value]
         (stage[:, :1].sigmoid() * (stage - 0.3).square()).sum() / 2**depth
