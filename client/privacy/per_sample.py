@@ -48,7 +48,7 @@ def _of_convolution(layer: Convolution, inputs: list[Tensor], backward: Tensor) 
 def _weight_gradients(layer: Convolution, image: Tensor, backward: Tensor) -> list[Tensor]:
     """Return the weight's gradient of every sample: the layer's own, with the batch cut up."""
     transposed = isinstance(layer, nn.ConvTranspose2d | nn.ConvTranspose3d)
-    none, padding = [0] * len(layer.stride), list(layer.padding)
+    none, padding = [0] * len(layer.stride), [int(width) for width in layer.padding]
     if isinstance(layer, nn.Conv3d):  # written out: see `common.networks.layers.Convolution3d`
         image = functional.pad(image, (0, 0, 0, 0, padding[0], padding[0]))
         padding[0] = 0

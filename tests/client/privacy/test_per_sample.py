@@ -126,7 +126,7 @@ def test_a_layer_has_the_gradients_of_its_samples(name: str) -> None:
 
 def test_bfloat16_gradients_of_images_flatter_than_the_kernel_are_right() -> None:
     torch.manual_seed(4)
-    layer, images = Convolution3d(8, 8, 3, padding=1), torch.randn(2, 8, 2, 2, 2)
+    layer, images = Convolution3d(32, 32, 3, padding=1), torch.randn(2, 32, 2, 2, 2)
 
     def loss(network: nn.Module, batch: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):

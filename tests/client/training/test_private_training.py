@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from client.privacy.private_step import Mechanism
 from client.privacy.requirements import private_device, require_same_buffers, require_separate
 from client.training.optimise import Pace
 from client.training.private_training import train_privately
+from client.training.round_checkpoint import RoundCheckpoint
 from client.training.train import Learner, Objective, begin
 from common.augmentation import Augmentation
 from common.axes import Weights
@@ -228,3 +230,23 @@ def test_no_seed_of_the_run_repeats_the_noise() -> None:
         private(made, [[patient(1)]], objective, Pace(Constant(), 0.1, 0, 1), CPU)
         ends.append(weights_of(made.network))
     assert all((ends[0][name] != ends[1][name]).all() for name in ends[0])
+
+
+def test_a_round_goes_on_after_its_checkpoint_also_past_an_empty_draw(tmp_path: Path) -> None:
+    checkpoint = RoundCheckpoint(tmp_path / "unfinished.safetensors", "this round", every_steps=2)
+    killed = learner()
+    take(killed, [[patient(1)], []])
+    checkpoint.keep(killed)
+    resumed = learner()
+    assert checkpoint.restore(resumed) == 2
+    n_steps, loss = take(resumed, [[patient(2)]])
+    assert n_steps == 3
+    assert math.isfinite(loss)
+
+
+def test_training_lowers_the_loss_where_the_noise_is_small() -> None:
+    made = learner(rate=0.5)
+    drawn = [patient(seed) for seed in range(2)]
+    take(made, [drawn] * 30)
+    first, last = made.losses[0].item(), made.losses[-1].item()
+    assert last < first - 0.2
