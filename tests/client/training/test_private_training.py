@@ -247,6 +247,6 @@ def test_a_round_goes_on_after_its_checkpoint_also_past_an_empty_draw(tmp_path: 
 def test_training_lowers_the_loss_where_the_noise_is_small() -> None:
     made = learner(rate=0.5)
     drawn = [patient(seed) for seed in range(2)]
-    take(made, [drawn] * 30)
+    take(made, [drawn] * 15)
     first, last = made.losses[0].item(), made.losses[-1].item()
-    assert last < first - 0.2
+    assert last < first - 0.1
