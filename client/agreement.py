@@ -130,14 +130,7 @@ def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
     found = dataset(site, task.task).cases
     require_cases(site.policy, len(found))
     training, validation = _drawn_split(site, task.config, [case.name for case in found])
-    privacy = task.config.privacy
-    agreement = Agreement(
-        terms=task,
-        plan=own,
-        cases=training,
-        validation_cases=validation,
-        noise_multiplier=privacy.noise_multiplier if privacy else None,
-    )
+    agreement = Agreement(terms=task, plan=own, cases=training, validation_cases=validation)
     entries(site, agreement, found)
     save_agreement(site, agreement)
     return Prepared(

@@ -88,8 +88,6 @@ class Agreement:
     """Names of the cases that train, or that a held-out site tests."""
     validation_cases: tuple[str, ...] = ()
     """Names of the cases that only validate; fixed here, so that a new case moves none."""
-    noise_multiplier: float | None = None
-    """Of a run with differential privacy; without it such a run does not train."""
 
     @property
     def configuration(self) -> AnyConfiguration:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from client.privacy.ledger import load_account, open_ledger
 from flwr.app import Message
 
 from client.app import app
@@ -52,6 +53,8 @@ def federate(study, home: Path, **changes: object) -> tuple[RunFolder, list[Mess
         privacy=PRIVACY,
     )
     files = study.write_sites(home).values()
+    for path in files:
+        open_ledger(load_site(path).privacy_ledger_file, epsilon=100.0, delta=1e-2)
     grid = Listening(app, {n: {"site": str(path)} for n, path in enumerate(files, start=1)})
     folder = RunFolder(home / "run")
     task = load_task(config.task)
@@ -80,6 +83,16 @@ def test_no_training_loss_leaves_and_every_update_says_what_was_spent(private) -
     assert not any(event.get("loss") for event in events)
     for site in ("alpha", "beta"):  # it stays in the site's own log
         assert "not sent" in (home / site / "state" / "site.log").read_text()
+
+
+def test_every_step_is_in_the_ledger_with_the_patients_who_could_be_drawn(private) -> None:
+    _, _, home = private
+    for site, n_patients in (("alpha", 2), ("beta", 3)):  # one more validates
+        ledger = load_site(home / site / "site.toml").privacy_ledger_file
+        charged = [entry for entry in load_account(ledger).entries if entry.steps is not None]
+        assert sum(entry.steps.steps for entry in charged) == 4  # 2 rounds of 2
+        assert {entry.patients for entry in charged} == {n_patients}
+        assert {entry.steps.noise_multiplier for entry in charged} == {0.7}
 
 
 def test_the_final_weights_are_noised_and_no_second_run_repeats_them(
