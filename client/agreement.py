@@ -14,6 +14,7 @@ from client.device import accelerator_memory_gb
 from client.fingerprint.measure import measure
 from client.masking import data_digest, masked_counts
 from client.permission import require_approval, require_cases, require_task, require_terms
+from client.privacy.patients import site_patients
 from client.site import Agreement, SiteConfig, save_agreement, site_log
 from common.axes import Weights
 from common.case import Case, DatasetDescription
@@ -177,15 +178,16 @@ def split(site: SiteConfig, agreement: Agreement) -> tuple[tuple[Case, ...], tup
 def _drawn_split(
     site: SiteConfig, config: RunConfig, names: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Draw the validation cases; a held-out site tests all of its cases and has none."""
-    fraction = config.training.validation_fraction
-    if site.name in config.federation.held_out or fraction == 0 or len(names) < 2:
+    """Draw the patients whose cases validate; a held-out site tests all of its cases."""
+    fraction, patients = config.training.validation_fraction, site_patients(site, names)
+    if site.name in config.federation.held_out or fraction == 0 or len(patients) < 2:
         return tuple(names), ()
-    n_validation = min(max(1, round(fraction * len(names))), len(names) - 1)
+    n_validation = min(max(1, round(fraction * len(patients))), len(patients) - 1)
     rng = step_rng(config.federation.seed, site.name, 0, 0, "validation-split")
-    chosen = frozenset(rng.permutation(len(names))[:n_validation].tolist())
-    training = tuple(name for index, name in enumerate(names) if index not in chosen)
-    return training, tuple(name for index, name in enumerate(names) if index in chosen)
+    drawn = rng.permutation(len(patients))[:n_validation].tolist()
+    chosen = frozenset(name for index in drawn for name in patients[index])
+    training = tuple(name for name in names if name not in chosen)
+    return training, tuple(name for name in names if name in chosen)
 
 
 def entries(

@@ -130,13 +130,16 @@ def require_training(site: SiteConfig, agreement: Agreement, n_steps: int) -> fl
     """Demand that the site may train so many steps today.
 
     Returns:
-        The epochs that they are: passes over this site's training cases.
+        The epochs that they are: passes over this site's training cases; with differential privacy
+        how often a patient is drawn, on average.
 
     Raises:
         PolicyError: with the rule "privacy", "epochs" or "hours".
     """
     _require_privacy(site.policy)
-    n_epochs = n_steps * agreement.configuration.batch_size / max(1, len(agreement.cases))
+    privacy = agreement.terms.config.privacy
+    share = agreement.configuration.batch_size / max(1, len(agreement.cases))
+    n_epochs = n_steps * (privacy.sampling_rate if privacy else share)
     require_time_left(site, n_epochs)
     return n_epochs
 

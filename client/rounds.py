@@ -1,7 +1,7 @@
 """What a training site does in a round: validate what it received, train, answer."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,13 +16,18 @@ from client.first_stage import EVERYTHING, network_input, require_first_stage
 from client.permission import permitted_agreement, require_training
 from client.prediction.predict import decide, predict
 from client.prediction.segment import averaging_of
+from client.privacy.budget import spent
+from client.privacy.patients import site_patients
+from client.privacy.private_round import train_private_round
 from client.site import Agreement, SiteConfig
 from client.statistics import load_local, save_local, statistics_file
 from client.training.local_training import LocalRound, train_locally
+from client.training.train import train
 from client.training_time import counted
 from client.upload import prepare_upload
 from common.augmentation import preset_of
 from common.axes import LabelMap, Weights
+from common.case import Case
 from common.evaluation.metrics import BRATS_RULES
 from common.messages import TrainTask, Update, Validated, ValidateTask
 from common.network import load_all_weights, weights_of
@@ -61,6 +66,7 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
         seconds=time.monotonic() - began,
         scales=scales,
         validation=validation,
+        spent=spent(site, agreement) if agreement.terms.config.privacy else None,
     )
     return update, withhold(payload, weights, task.withheld_fraction)
 
@@ -93,28 +99,44 @@ def network_after(
     return network, device, ready
 
 
-def train_on_cases(wanted: LocalRound, network: nn.Module, device: Device) -> tuple[int, float]:
+def train_on_cases(
+    wanted: LocalRound, network: nn.Module, device: Device
+) -> tuple[int, float | None]:
     """Train a network that holds the received weights on the site's own cases, in place.
 
     Returns:
-        Number of steps and mean loss.
+        Number of steps and mean loss; None instead of the loss with differential privacy.
 
     Raises:
-        PolicyError: when the day's epochs or hours are used up.
+        PolicyError: when the day's epochs or hours, or the budget of privacy, are used up.
     """
     site, agreement = wanted.site, wanted.agreement
     training, _ = split(site, agreement)
     cached = _in_memory(entries(site, agreement, training))
     require_first_stage(cached, agreement)
     n_epochs = require_training(site, agreement, wanted.n_steps)
+    privacy = agreement.terms.config.privacy
     with counted(site, n_epochs) as before_step:
+        if privacy is not None:
+            recipe = _recipe(agreement, privacy.patches_per_patient)
+            patients = _by_patient(site, training, cached)
+            return train_private_round(
+                wanted, privacy, network, device, patients, recipe, before_step
+            ), None
 
         def batches_from(first: int, n_steps: int) -> Iterator[Batch]:
             for batch in _batches(site, agreement, cached, wanted.task, first, n_steps):
                 before_step()
                 yield batch
 
-        return train_locally(wanted, network, device, batches_from)
+        return train_locally(wanted, network, device, train, batches_from)
+
+
+def _by_patient(
+    site: SiteConfig, cases: Sequence[Case], cached: Sequence[CacheEntry]
+) -> list[list[CacheEntry]]:
+    entry_of = {case.name: entry for case, entry in zip(cases, cached, strict=True)}
+    return [[entry_of[name] for name in names] for names in site_patients(site, entry_of)]
 
 
 def _in_memory(cached: tuple[CacheEntry, ...]) -> tuple[CacheEntry, ...]:
@@ -130,22 +152,26 @@ def _batches(
     first_step: int,
     n_steps: int,
 ) -> Iterator[Batch]:
-    config, planned = agreement.terms.config, agreement.configuration
-    augmentation = config.training.augmentation
-    recipe = Recipe(
+    seed = agreement.terms.config.federation.seed
+    recipe = _recipe(agreement, agreement.configuration.batch_size)
+
+    def rng_of_step(step: int) -> np.random.Generator:
+        return step_rng(seed, site.name, task.round, step, "patches")
+
+    return batches(cached, recipe, first_step, n_steps, rng_of_step, workers=idle_cores())
+
+
+def _recipe(agreement: Agreement, batch_size: int) -> Recipe:
+    planned, augmentation = agreement.configuration, agreement.terms.config.training.augmentation
+    return Recipe(
         patch_size=planned.patch_size,
-        batch_size=planned.batch_size,
+        batch_size=batch_size,
         preset=preset_of(augmentation),
         foreground_fraction=augmentation.foreground_fraction,
         in_plane=isinstance(planned, Configuration) and planned.anisotropic_augmentation,
         cascade_labels=agreement.cascade_labels,
         masked=tuple(n.scheme == "masked-z-score" for n in agreement.plan.normalization),
     )
-
-    def rng_of_step(step: int) -> np.random.Generator:
-        return step_rng(config.federation.seed, site.name, task.round, step, "patches")
-
-    return batches(cached, recipe, first_step, n_steps, rng_of_step, workers=idle_cores())
 
 
 def validation_dice(

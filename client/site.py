@@ -34,6 +34,10 @@ class SiteConfig:
     policy: Policy
     cases: tuple[str, ...] | None = None
     """Names of the cases that take part; all in the folder if absent."""
+    patients: str | None = None
+    """CSV with the columns Subject_ID and Patient_ID: the patient of every case. Without it the
+    case's name tells (`client.dataset.patients`). If two scans of one patient count as two
+    patients, differential privacy protects each scan, and not the patient."""
     memory_gb: Annotated[float, Gt(0)] | None = None
     """Accelerator memory that training may use; all that it has if absent."""
     identity: str | None = None
@@ -120,6 +124,7 @@ def load_site(path: Path) -> SiteConfig:
         data=str(base / Path(site.data).expanduser()),
         state=str(base / Path(site.state).expanduser()),
         identity=str(base / Path(site.identity).expanduser()) if site.identity else None,
+        patients=str(base / Path(site.patients).expanduser()) if site.patients else None,
     )
 
 

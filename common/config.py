@@ -272,6 +272,9 @@ class RunConfig:
             == "plateau",
             "federation.local_steps: expected with [privacy], so that all sites take equally many "
             "steps, found local_epochs": self.federation.local_steps is None,
+            "training.precision: expected float32, bfloat16 or auto with [privacy], for whether a "
+            "step of float16 is skipped depends on the data, found float16": self.training.precision
+            == "float16",
             "evaluation.personalised_steps: expected none with [privacy], for these steps have no "
             "noise": self.evaluation.personalised_steps is not None,
         }

@@ -148,9 +148,9 @@ class Update:
     round: Annotated[int, Ge(1)]
     n_cases: Count
     n_steps: Count
-    loss: float | None
-    """Mean training loss over the round's steps; None under privacy, for it has no noise."""
     seconds: Annotated[float, Ge(0)]
+    loss: float | None = None
+    """Mean training loss over the round's steps; None under privacy, for it has no noise."""
     scales: dict[str, Annotated[float, Gt(0)]] | None = None
     """Units of the tensors whose change was rounded (`common.transport`); None if none was."""
     validation: dict[str, float] | None = None

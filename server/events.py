@@ -76,7 +76,7 @@ class SiteTrained:
     site: str
     n_cases: int
     n_steps: int
-    loss: float | None
+    loss: float | None = None
     """Mean training loss over the round's local steps; None where it is private."""
     update_norm: float
     """L2 norm of (returned weights - sent weights)."""

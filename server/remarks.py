@@ -17,6 +17,11 @@ def remarks(config: RunConfig) -> Iterator[str]:
     model, federation = config.model, config.federation
     if model.norm != "batch":
         yield f"batch_norm = {model.batch_norm!r} has no effect: norm is {model.norm}"
+    if config.privacy is not None:
+        yield (
+            "privacy: overlap losses are of every patch, also where the plan has batch_dice; steps "
+            "draw patients and not the plan's batches, and no two runs give the same weights"
+        )
     yield from _weighting(federation)
     if "trust" in federation.methods and federation.local_epochs is not None:
         yield (

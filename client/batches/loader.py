@@ -7,9 +7,10 @@ copied between processes, and nothing must be started anew in every round.
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -45,25 +46,46 @@ def batches(
         ConsiliumError: whatever preparing a batch raised, when that batch is asked for.
     """
     steps = range(first_step, first_step + n_steps)
+    return prepared(
+        ((entries, partial(rng_of_step, step)) for step in steps), recipe, workers=workers
+    )
+
+
+def prepared(
+    wanted: Iterable[tuple[Sequence[CacheEntry], Callable[[], np.random.Generator]]],
+    recipe: Recipe,
+    *,
+    workers: int = 1,
+) -> Generator[Batch, None, None]:
+    """Yield one augmented batch for each that is wanted.
+
+    Args:
+        wanted: the cases of every batch, and what gives the generator of its patches.
+        recipe: how a batch is made.
+        workers: as in `batches`.
+
+    Raises:
+        ConsiliumError: as in `batches`.
+    """
     stopped = threading.Event()
 
-    def batch_of(step: int) -> Batch:
-        images, labels = sample_batch(entries, recipe, rng_of_step(step), stopped=stopped.is_set)
+    def batch_of(entries: Sequence[CacheEntry], rng: Callable[[], np.random.Generator]) -> Batch:
+        images, labels = sample_batch(entries, recipe, rng(), stopped=stopped.is_set)
         if torch.cuda.is_available():  # pinned memory is copied to the device beside other work
             images, labels = images.pin_memory(), labels.pin_memory()
         return Batch(images.numpy(), labels.numpy())
 
     if workers == 0:
-        for step in steps:
+        for entries, rng in wanted:
             with _one_thread():  # as in every worker: sums would be rounded otherwise
-                batch = batch_of(step)
+                batch = batch_of(entries, rng)
             yield batch
         return
     waiting: deque[Future[Batch]] = deque()
     executor = _executor(workers)
     try:
-        for step in steps:
-            waiting.append(executor.submit(batch_of, step))
+        for entries, rng in wanted:
+            waiting.append(executor.submit(batch_of, entries, rng))
             if len(waiting) > AHEAD + workers:
                 yield waiting.popleft().result()
         while waiting:

@@ -6,10 +6,10 @@ site's disk only spares work after a crash, or goes on from the site's own last 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from torch import nn
 
-from client.batches.patches import Batch
 from client.device import Device
 from client.site import Agreement, SiteConfig, site_log
 from client.training.compiling import Forward, compiling_pays, forward_of
@@ -18,13 +18,33 @@ from client.training.memory import out_of_memory_explained
 from client.training.optimise import Pace
 from client.training.optimizer_state import load_optimizer, optimizer_file, save_optimizer
 from client.training.round_checkpoint import RoundCheckpoint, digest_of
-from client.training.train import Objective, begin, train
+from client.training.train import Learner, Objective, begin
 from common.axes import Weights
 from common.messages import TrainTask
 from common.random import step_rng
 
-BatchesFrom = Callable[[int, int], Iterator[Batch]]
-"""From the first step and the number of steps to their batches."""
+S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
+StepsFrom = Callable[[int, int], Iterator[S]]
+"""From the first step and the number of steps to what each of them sees."""
+
+
+class Loop(Protocol[S_contra]):
+    """How steps are taken: `train`, or `train_privately` with its mechanism."""
+
+    def __call__(
+        self,
+        learner: Learner,
+        steps: Iterator[S_contra],
+        objective: Objective,
+        pace: Pace,
+        device: Device,
+        /,
+        *,
+        seed_of_step: Callable[[int], int],
+        after_step: Callable[[Learner], None],
+    ) -> tuple[int, float]:
+        """Train to the end of a round; return number of steps and mean loss."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +67,18 @@ class LocalRound:
 
 
 def train_locally(
-    wanted: LocalRound, network: nn.Module, device: Device, batches_from: BatchesFrom
+    wanted: LocalRound, network: nn.Module, device: Device, loop: Loop[S], steps_from: StepsFrom[S]
 ) -> tuple[int, float]:
     """Train a network that holds the received weights, in place.
+
+    Steps since the last checkpoint are taken again after a crash. With differential privacy they
+    are drawn anew, with new noise, and charged again, though nobody saw those before.
 
     Returns:
         Number of steps and mean loss.
 
     Raises:
-        FederationError: when the loss is no longer finite.
+        FederationError: when the loss, or with differential privacy a weight, is not finite.
         MemoryError: with one line that says what to change.
     """
     site, task = wanted.site, wanted.task
@@ -76,9 +99,9 @@ def train_locally(
         site_log(site).info("round %d: goes on after step %d", task.round, done)
     kept = "the steps up to the last checkpoint are kept, and a resumed run goes on from there"
     with out_of_memory_explained(site.memory_gb, kept):
-        result = train(
+        result = loop(
             learner,
-            batches_from(done, wanted.n_steps - done),
+            steps_from(done, wanted.n_steps - done),
             _objective(wanted),
             _pace(wanted),
             device,

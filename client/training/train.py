@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,10 @@ class Objective:
     proximal_mu: float
     """FedProx (Li et al. 2020): mu / 2 * ||w - w received||^2; 0 is FedAvg, bit for bit."""
     terms: Loss = NNUNET_LOSS
+
+    def per_sample(self) -> "Objective":
+        """Return the objective whose loss is a mean over samples, none of which sees another."""
+        return replace(self, batch_dice=False)
 
 
 @dataclass(eq=False)
@@ -101,19 +105,15 @@ def train(
     Raises:
         FederationError: when the loss is no longer finite.
     """
-    network, optimizer, scaler = learner.network.train(), learner.optimizer, learner.scaler
+    learner.network.train()
     for batch in batches:
         if seed_of_step is not None:
             torch.manual_seed(seed_of_step(learner.step))
-        set_rate(optimizer, pace.rate(learner.step))
-        optimizer.zero_grad(set_to_none=True)
-        loss = _loss(learner, batch, objective, device)
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        scaler.unscale_(optimizer)
-        _add_proximal_gradient(network, learner.received, objective.proximal_mu)
-        clip(network, learner.clip_norm)
-        scaler.step(optimizer)
-        scaler.update()
+        learner.optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(learner, batch, objective, device)
+        learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        learner.scaler.unscale_(learner.optimizer)
+        follow_gradients(learner, objective, pace)
         learner.losses.append(loss.detach())
         if after_step is not None:
             after_step(learner)
@@ -125,7 +125,20 @@ def train(
     return learner.step, mean
 
 
-def _loss(learner: Learner, batch: Batch, objective: Objective, device: Device) -> Tensor:
+def follow_gradients(learner: Learner, objective: Objective, pace: Pace) -> None:
+    """Take one step of the optimiser along the gradients that lie in the parameters, in place.
+
+    Before it the gradient of the proximal term is added and the norm of them all is bounded.
+    """
+    set_rate(learner.optimizer, pace.rate(learner.step))
+    _add_proximal_gradient(learner.network, learner.received, objective.proximal_mu)
+    clip(learner.network, learner.clip_norm)
+    learner.scaler.step(learner.optimizer)
+    learner.scaler.update()
+
+
+def loss_of(learner: Learner, batch: Batch, objective: Objective, device: Device) -> Tensor:
+    """Return the loss of a batch, a scalar with the network's graph."""
     images = device.place(torch.from_numpy(batch.images))
     labels = torch.from_numpy(batch.labels).to(device.device, non_blocking=True)
     with device.autocast():

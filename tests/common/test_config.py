@@ -356,3 +356,37 @@ def test_a_mistake_in_what_a_round_asks_for_is_named(changed: dict[str, object],
     assert faults(**{f"federation__{key}": value for key, value in changed.items()}) == [
         f"run.toml: {line}"
     ]
+
+
+PRIVACY = {"delta": 1e-3, "clip_norm": 1.0, "sampling_rate": 0.1, "noise_multiplier": 1.0}
+
+
+def test_a_private_run_may_have_any_norm_and_precision_that_keep_patients_apart() -> None:
+    for norm, precision in (("instance", "auto"), ("group", "bfloat16"), ("group", "float32")):
+        found = loaded(privacy=PRIVACY, model__norm=norm, training__precision=precision)
+        assert found.privacy is not None
+        assert found.privacy.patches_per_patient == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"model__norm": "batch"}, "model.norm: expected 'instance' or 'group' with [privacy]"),
+        ({"training__precision": "float16"}, "training.precision: expected float32, bfloat16 or"),
+        ({"federation__methods": ["dwa"]}, "federation.methods: expected none that looks at"),
+        (
+            {"training__schedule": {"name": "plateau", "factor": 0.1, "patience_rounds": 2}},
+            "training.schedule: expected one that",
+        ),
+        (
+            {"federation__local_steps": None, "federation__local_epochs": 1.0},
+            "federation.local_steps: expected with [privacy]",
+        ),
+        ({"evaluation__personalised_steps": 3}, "evaluation.personalised_steps: expected none"),
+    ],
+)
+def test_what_the_promise_of_privacy_would_not_hold_for_is_refused(
+    changed: dict[str, object], line: str
+) -> None:
+    (found,) = faults(**{"privacy": PRIVACY, "model__norm": "instance", **changed})
+    assert line in found

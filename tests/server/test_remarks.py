@@ -1,10 +1,12 @@
 """What the report says about settings without effect or outside what was published."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from common.config import RunConfig
+from common.privacy.settings import PatientPrivacy
 from server.remarks import remarks
 
 Make = Callable[..., RunConfig]
@@ -56,3 +58,12 @@ def test_methods_that_count_every_site_once_do_not_heed_the_weighting(config: Ma
         "weighting = 'uniform' has no effect on median, krum: every site counts once, or alone"
     ]
     assert not list(remarks(config(methods=methods)))
+
+
+def test_what_privacy_changes_is_remarked(config: Make) -> None:
+    privacy = PatientPrivacy(delta=1e-3, clip_norm=1.0, sampling_rate=0.1, noise_multiplier=1.0)
+    (found,) = list(remarks(replace(config(norm="group"), privacy=privacy)))[1:]
+    assert found == (
+        "privacy: overlap losses are of every patch, also where the plan has batch_dice; steps "
+        "draw patients and not the plan's batches, and no two runs give the same weights"
+    )

@@ -1,0 +1,1 @@
+"""Patient-level differential privacy at a site: who is drawn, clipped, noised and charged."""
