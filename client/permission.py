@@ -6,7 +6,9 @@ agreed on yesterday. Nothing here writes anything but a proposal for a person to
 
 from dataclasses import replace
 
+from client.dataset.patients import patient_of
 from client.policy import Action, Policy
+from client.privacy.budget import require_epsilon, require_private
 from client.proposal_words import describe
 from client.proposals import answer_to, keep_proposal, proposal_of
 from client.site import Agreement, SiteConfig, load_agreement
@@ -84,7 +86,7 @@ def require_terms(site: SiteConfig, terms: PrepareTask) -> None:
     policy, config = site.policy, content_hash(terms.config)
     require_task(policy, terms.task)
     if site.name not in terms.config.federation.held_out:
-        _require_privacy(policy)
+        require_epsilon(policy.max_epsilon, terms.config)
     if policy.configs is not None and config not in policy.configs:
         raise PolicyError(f"policy.configs: {config} is not among them", "config")
     if policy.plans is not None and terms.plan_hash not in policy.plans:
@@ -135,19 +137,13 @@ def require_training(site: SiteConfig, agreement: Agreement, n_steps: int) -> fl
     Raises:
         PolicyError: with the rule "privacy", "epochs" or "hours".
     """
-    _require_privacy(site.policy)
+    require_epsilon(site.policy.max_epsilon, agreement.terms.config)
+    if agreement.terms.config.privacy is not None:
+        n_patients = len({patient_of(name) for name in agreement.cases})
+        require_private(site, agreement, n_patients)
     n_epochs = n_steps * agreement.configuration.batch_size / max(1, len(agreement.cases))
     require_time_left(site, n_epochs)
     return n_epochs
-
-
-def _require_privacy(policy: Policy) -> None:
-    if policy.max_epsilon is not None:  # no run has differential privacy yet
-        raise PolicyError(
-            f"policy.max_epsilon: expected training with an epsilon of at most "
-            f"{policy.max_epsilon:g}, found training without differential privacy",
-            "privacy",
-        )
 
 
 def _needs_a_person(policy: Policy) -> bool:
