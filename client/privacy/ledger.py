@@ -148,7 +148,10 @@ def require_account(path: Path) -> Account:
 
 
 def record_entry(
-    path: Path, entry: Entry, known: int | None, require: Callable[[Account], None]
+    path: Path,
+    entry: Entry,
+    known: int | None = None,
+    require: Callable[[Account], None] | None = None,
 ) -> int:
     """Write an entry to the disk unless the account forbids it; nobody else writes in between.
 
@@ -156,7 +159,8 @@ def record_entry(
         path: of the ledger.
         entry: what is about to happen.
         known: number of entries up to which the account was looked at; None to look anyhow.
-        require: looks at the account if there are more; raises if it forbids the entry.
+        require: looks at the account if there are more; raises if it forbids the entry; None
+            for what costs no epsilon.
 
     Returns:
         How many entries there are now.
@@ -166,7 +170,7 @@ def record_entry(
             nothing may happen that is not in it.
     """
     with _writable(path) as file:
-        if file.head.count != known:
+        if require is not None and file.head.count != known:
             require(require_account(path))
         return file.append(entry).n
 
