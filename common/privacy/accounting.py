@@ -35,6 +35,7 @@ NOISE_TOLERANCE = 1e-3  # of calibrated noise, upwards; each halving of the inte
 MOST_HALVINGS = 30
 NOISE_DIGITS = 4  # to which calibrated noise is rounded up
 
+_Cost: TypeAlias = Callable[[Sequence[NoisySteps], float], float]
 _Kinds: TypeAlias = tuple[tuple[float, float, int], ...]
 """(sampling rate, noise multiplier, steps), each pair of the first two once."""
 
@@ -103,29 +104,48 @@ def noise_for(
             f"{epsilon_of(before, delta):.4g}"
         )
 
-    def excess(noise: float) -> float:
-        wanted = NoisySteps(sampling_rate=sampling_rate, noise_multiplier=noise, steps=steps)
-        found = epsilon_of((*before, wanted), delta)
-        return math.log(found / epsilon) if found > 0 else -math.inf
+    def excess_of(bound: _Cost) -> Callable[[float], float]:
+        def excess(noise: float) -> float:
+            wanted = NoisySteps(sampling_rate=sampling_rate, noise_multiplier=noise, steps=steps)
+            found = bound((*before, wanted), delta)
+            return math.log(found / epsilon) if found > 0 else -math.inf
+
+        return excess
 
     start = sampling_rate * math.sqrt(2 * steps * math.log(1.25 / delta)) / epsilon
-    low, high = _bracket(excess, min(max(start, 0.3), MOST_NOISE / 2))
-    if high > MOST_NOISE:
+    rough = _least(excess_of(rdp_epsilon), min(max(start, 0.3), MOST_NOISE / 2))
+    noise = _least(excess_of(epsilon_of), rough) if rough <= MOST_NOISE else rough
+    if noise > MOST_NOISE:
         raise ConfigError(
             f"epsilon {epsilon:g} at delta {delta:g}: expected a target that {steps} steps with "
             f"sampling rate {sampling_rate:g} can keep, found none with a noise multiplier up to "
             f"{MOST_NOISE:g}"
         )
     unit = 10.0**-NOISE_DIGITS
+    rounded = round(math.ceil(noise / unit) * unit, NOISE_DIGITS)
+    while excess_of(epsilon_of)(rounded) > 0:  # what is rounded is what is charged
+        rounded = round(rounded + unit, NOISE_DIGITS)
+    return rounded
+
+
+def _least(excess: Callable[[float], float], start: float) -> float:
+    """Return the least noise that is enough, a little above; more than `MOST_NOISE` for none.
+
+    Args:
+        excess: falls with the noise; above 0 where there is too little.
+        start: where it is looked for first.
+    """
+    low, high = _bracket(excess, start)
     for _ in range(MOST_HALVINGS):
-        if high <= low * (1 + NOISE_TOLERANCE):
+        if high <= low * (1 + NOISE_TOLERANCE) or high > MOST_NOISE:
             break
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if excess(middle) <= 0 else (middle, high)
-    noise = math.ceil(high / unit) * unit
-    while excess(round(noise, NOISE_DIGITS)) > 0:  # what is rounded is what is charged
-        noise += unit
-    return round(noise, NOISE_DIGITS)
+        above, below = excess(low), excess(high)
+        share = above / (above - below) if math.isfinite(above - below) else 0.5
+        root = low * (high / low) ** min(max(share, 0.02), 0.98)
+        for middle in (root * (1 + NOISE_TOLERANCE / 3), root / (1 + NOISE_TOLERANCE / 3)):
+            if low < middle < high:
+                low, high = (low, middle) if excess(middle) <= 0 else (middle, high)
+    return high
 
 
 def _bracket(excess: Callable[[float], float], start: float) -> tuple[float, float]:
