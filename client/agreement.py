@@ -14,6 +14,7 @@ from client.device import accelerator_memory_gb
 from client.fingerprint.measure import measure
 from client.masking import data_digest, masked_counts
 from client.permission import require_approval, require_cases, require_task, require_terms
+from client.privacy.budget import require_whole_run
 from client.privacy.patients import site_patients
 from client.site import Agreement, SiteConfig, save_agreement, site_log
 from common.axes import Weights
@@ -27,6 +28,7 @@ from common.planning.fingerprint import Fingerprint, empty
 from common.planning.plan import Plan, sealed
 from common.planning.planner import plan_run
 from common.planning.release import released
+from common.privacy.run_cost import noise_of
 from common.random import step_rng
 from common.task import Task
 
@@ -130,7 +132,15 @@ def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
     found = dataset(site, task.task).cases
     require_cases(site.policy, len(found))
     training, validation = _drawn_split(site, task.config, [case.name for case in found])
-    agreement = Agreement(terms=task, plan=own, cases=training, validation_cases=validation)
+    agreement = Agreement(
+        terms=task,
+        plan=own,
+        cases=training,
+        validation_cases=validation,
+        noise_multiplier=_noise(site, task.config),
+    )
+    if agreement.noise_multiplier is not None:
+        require_whole_run(site, agreement)
     entries(site, agreement, found)
     save_agreement(site, agreement)
     return Prepared(
@@ -138,6 +148,13 @@ def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
         n_training_cases=len(training),
         n_validation_cases=len(validation),
     )
+
+
+def _noise(site: SiteConfig, config: RunConfig) -> float | None:
+    """Return the noise of a private run; None where nothing is trained, or without privacy."""
+    if config.privacy is None or site.name in config.federation.held_out:
+        return None
+    return noise_of(config)
 
 
 def _own_plan(site: SiteConfig, task: PrepareTask) -> Plan:

@@ -27,6 +27,7 @@ from client import (
 from client.egress.questions import keep_question
 from client.permission import require_action, require_size
 from client.policy import Action
+from client.privacy.releases import note_release
 from client.site import SiteConfig, load_site, site_log
 from common.axes import Weights
 from common.errors import (
@@ -115,6 +116,7 @@ def _answer(action: Action, message: Message, context: Context, act: _Act) -> Me
         require_size(site.policy, n_bytes(message.content), f"a message {action}")
         task, result = act(site, message.content)
         body, weights = result if isinstance(result, tuple) else (result, None)
+        note_release(site, getattr(task, "run", None), body, task)
         content = to_content(body, weights)
         require_size(site.policy, n_bytes(content), f"an answer to {action}")
         keep_question(site, message.metadata.message_id, task)

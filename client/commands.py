@@ -1,4 +1,4 @@
-"""The hospital's commands: inspect, fingerprint, preprocess, predict, score."""
+"""The hospital's commands: inspect, fingerprint, preprocess, predict, score, privacy."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from client.privacy.commands import privacy
 from common.codec import encode
 from common.console import progress, say
 from common.errors import DataError
@@ -293,4 +294,4 @@ def score(
     typer.echo(f"{output}: {len(found.results)} cases{lacking}; HD95 {hd95}, in mm; rules {rules}")
 
 
-COMMANDS = (inspect, fingerprint, preprocess, predict, score)
+COMMANDS = (inspect, fingerprint, preprocess, predict, score, privacy)

@@ -7,6 +7,8 @@ agreed on yesterday. Nothing here writes anything but a proposal for a person to
 from dataclasses import replace
 
 from client.policy import Action, Policy
+from client.privacy.budget import require_epsilon, require_private
+from client.privacy.patients import site_patients
 from client.proposal_words import describe
 from client.proposals import answer_to, keep_proposal, proposal_of
 from client.site import Agreement, SiteConfig, load_agreement
@@ -84,7 +86,7 @@ def require_terms(site: SiteConfig, terms: PrepareTask) -> None:
     policy, config = site.policy, content_hash(terms.config)
     require_task(policy, terms.task)
     if site.name not in terms.config.federation.held_out:
-        _require_privacy(policy)
+        require_epsilon(policy.max_epsilon, terms.config)
     if policy.configs is not None and config not in policy.configs:
         raise PolicyError(f"policy.configs: {config} is not among them", "config")
     if policy.plans is not None and terms.plan_hash not in policy.plans:
@@ -136,21 +138,14 @@ def require_training(site: SiteConfig, agreement: Agreement, n_steps: int) -> fl
     Raises:
         PolicyError: with the rule "privacy", "epochs" or "hours".
     """
-    _require_privacy(site.policy)
     privacy = agreement.terms.config.privacy
+    require_epsilon(site.policy.max_epsilon, agreement.terms.config)
+    if privacy is not None:
+        require_private(site, agreement, len(site_patients(site, agreement.cases)))
     share = agreement.configuration.batch_size / max(1, len(agreement.cases))
     n_epochs = n_steps * (privacy.sampling_rate if privacy else share)
     require_time_left(site, n_epochs)
     return n_epochs
-
-
-def _require_privacy(policy: Policy) -> None:
-    if policy.max_epsilon is not None:  # no run has differential privacy yet
-        raise PolicyError(
-            f"policy.max_epsilon: expected training with an epsilon of at most "
-            f"{policy.max_epsilon:g}, found training without differential privacy",
-            "privacy",
-        )
 
 
 def _needs_a_person(policy: Policy) -> bool:

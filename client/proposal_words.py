@@ -42,11 +42,32 @@ def describe(site: SiteConfig, proposal: Proposal) -> tuple[str, ...]:
         *(_testing(config) if held_out else _training(config)),
         f"leaves the building: counts of the data set, {COUNTS[site.policy.fingerprint]}",
         *(_released_by_tests(site) if held_out else _released_by_training(site, config)),
-        "privacy: no differential privacy" if not held_out else "privacy: nothing is trained here",
+        *(("privacy: nothing is trained here",) if held_out else privacy_words(config)),
         f"plan: {proposal.plan_hash}{_edited(proposal)}",
         f"hash of the task: {content_hash(proposal.task)}",
         f"hash of the configuration: {content_hash(config)}",
         f"hash to approve: {proposal.hash}",
+    )
+
+
+def privacy_words(config: RunConfig) -> tuple[str, ...]:
+    """Return lines that say what a run promises to the patients of a training site."""
+    privacy = config.privacy
+    if privacy is None:
+        return ("privacy: no differential privacy",)
+    promise = (
+        f"epsilon {privacy.epsilon:g} for the whole run, from which the noise follows"
+        if privacy.epsilon is not None
+        else f"noise {privacy.noise_multiplier:g} times what one patient can change, from which "
+        "epsilon follows"
+    )
+    return (
+        f"privacy: differential privacy of every patient, {promise}; delta {privacy.delta:g}",
+        (
+            f"privacy: each step draws every patient with probability {privacy.sampling_rate:g} "
+            f"and clips each one's gradient to {privacy.clip_norm:g}; all steps of this site are "
+            "charged to its own ledger first"
+        ),
     )
 
 
@@ -80,12 +101,18 @@ def _training(config: RunConfig) -> tuple[str, ...]:
 
 def _released_by_training(site: SiteConfig, config: RunConfig) -> tuple[str, ...]:
     means = "the mean Dice over validation cases" if site.policy.validation_means else "no Dice"
+    loss = "no loss" if config.privacy is not None else "the mean loss"
     return (
         (
             f"leaves the building: after every round the weights ({config.federation.upload}), the "
-            f"number of cases, the mean loss, the time that it took, and {means}"
+            f"number of cases, {loss}, the time that it took, and {means}"
+            f"{_without_noise(config)}"
         ),
     )
+
+
+def _without_noise(config: RunConfig) -> str:
+    return "; only the weights have noise" if config.privacy is not None else ""
 
 
 def _released_by_tests(site: SiteConfig) -> tuple[str, ...]:

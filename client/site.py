@@ -17,6 +17,7 @@ from common.files import make_folder
 from common.messages import PrepareTask
 from common.network import build_network
 from common.planning.plan import AnyConfiguration, Plan, configuration_of
+from common.privacy.settings import NoiseMultiplier
 from common.secure_sum import Key
 
 ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
@@ -40,6 +41,9 @@ class SiteConfig:
     patients, differential privacy protects each scan, and not the patient."""
     memory_gb: Annotated[float, Gt(0)] | None = None
     """Accelerator memory that training may use; all that it has if absent."""
+    privacy_ledger: str | None = None
+    """File of what training has cost the patients (`client.privacy.ledger`); several federations
+    on the same data share one. In the state folder if absent."""
     identity: str | None = None
     """File with this site's own long-term Ed25519 private key (PEM), which signs its keys."""
     peers: dict[SiteName, Key] | None = None
@@ -60,6 +64,12 @@ class SiteConfig:
     def egress_ledger(self) -> Path:
         """What left the building (`client.egress`)."""
         return self.state_folder / "egress.jsonl"
+
+    @property
+    def privacy_ledger_file(self) -> Path:
+        """What training with differential privacy has cost the patients, all runs together."""
+        named = self.privacy_ledger
+        return Path(named) if named is not None else self.state_folder / "privacy.jsonl"
 
     def run_folder(self, run: str) -> Path:
         """Return where the state of one run lies."""
@@ -88,6 +98,8 @@ class Agreement:
     """Names of the cases that train, or that a held-out site tests."""
     validation_cases: tuple[str, ...] = ()
     """Names of the cases that only validate; fixed here, so that a new case moves none."""
+    noise_multiplier: NoiseMultiplier | None = None
+    """Deviation of the noise, in units of what one patient can change; None without privacy."""
 
     @property
     def configuration(self) -> AnyConfiguration:
@@ -123,9 +135,14 @@ def load_site(path: Path) -> SiteConfig:
         site,
         data=str(base / Path(site.data).expanduser()),
         state=str(base / Path(site.state).expanduser()),
-        identity=str(base / Path(site.identity).expanduser()) if site.identity else None,
-        patients=str(base / Path(site.patients).expanduser()) if site.patients else None,
+        patients=_from(base, site.patients),
+        identity=_from(base, site.identity),
+        privacy_ledger=_from(base, site.privacy_ledger),
     )
+
+
+def _from(base: Path, path: str | None) -> str | None:
+    return str(base / Path(path).expanduser()) if path else None
 
 
 def save_agreement(site: SiteConfig, agreement: Agreement) -> None:

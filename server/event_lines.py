@@ -58,7 +58,8 @@ def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - as ab
         case SiteTrained():
             where = f"{event.method} round {event.round}/{n_rounds}: {event.site}"
             loss = "private" if event.loss is None else f"{event.loss:.3f}"
-            return f"{where}: loss {loss} in {event.seconds:.0f} s"
+            cost = f", epsilon {event.spent.epsilon:.2f}" if event.spent else ""
+            return f"{where}: loss {loss} in {event.seconds:.0f} s{cost}"
         case SiteValidated():
             dice = ", ".join(f"{region} {value:.3f}" for region, value in event.dice.items())
             return f"{event.method} after round {event.round}: {event.site}: Dice {dice}"

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, get_args
 
 from common.codec import decode, encode, record
 from common.errors import ConfigError
+from common.privacy.mechanism import Spent
 
 
 @record
@@ -86,6 +87,8 @@ class SiteTrained:
     """Of the question, repetitions included."""
     late_rounds: int = 0
     """How many rounds before this one it was asked."""
+    spent: Spent | None = None
+    """What the run has cost the site's patients so far; None without differential privacy."""
 
 
 @record

@@ -17,7 +17,7 @@ from server.participation import Outcome
 from server.run_folder import checkpoint_file, read_state
 from server.sites import Failure, Late, Reply
 from server.strategies import SiteUpdate, State, Strategy
-from server.validation import check_dice, check_update, update_norm
+from server.validation import check_dice, check_spent, check_update, update_norm
 from server.weighting import count_of
 
 
@@ -130,6 +130,7 @@ def _checked(
     declared, upload = run.cohort.most_cases(reply.site), run.config.federation.upload
     weights = check_update(reply, began, sent, declared, upload)
     check_dice(reply.value.validation, run.task.regions)
+    check_spent(reply.value, run.config)
     count = count_of(reply.value, run.config, run.plan)
     norm = update_norm(weights, sent)
     if norm > limit:
@@ -158,6 +159,7 @@ def _report_update(
             upload_bytes=reply.n_bytes,
             download_bytes=reply.n_sent,
             late_rounds=task.round - began.round,
+            spent=update.spent,
         )
     )
 

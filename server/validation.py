@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.axes import Weights
+from common.config import RunConfig
 from common.errors import MessageError
 from common.evaluation.aggregates import Aggregate
 from common.federation import Upload
@@ -80,6 +81,31 @@ def _checked(
     if weights.size and max(float(weights.max()), -float(weights.min())) > MAX_WEIGHT:
         raise MessageError(f"weights: {name}: expected magnitudes up to {MAX_WEIGHT:.0f}")
     return weights
+
+
+def check_spent(update: Update, config: RunConfig) -> None:
+    """Demand that an update says what it cost the patients where the run is private, and only so.
+
+    Raises:
+        MessageError: when that, or the loss, does not fit what the configuration promises.
+    """
+    privacy, spent = config.privacy, update.spent
+    if privacy is None:
+        if spent is not None:
+            raise MessageError("spent: expected none without [privacy]")
+        if update.loss is None:
+            raise MessageError("loss: expected, found none")
+        return
+    if spent is None:
+        raise MessageError("spent: expected with [privacy], found none")
+    if update.loss is not None:
+        raise MessageError("loss: expected none with [privacy], for it has no noise")
+    if spent.delta != privacy.delta:
+        raise MessageError(f"spent: expected delta {privacy.delta:g}, found {spent.delta:g}")
+    if privacy.epsilon is not None and spent.epsilon > privacy.epsilon:
+        raise MessageError(
+            f"spent: expected an epsilon up to {privacy.epsilon:g}, found {spent.epsilon:g}"
+        )
 
 
 def check_dice(dice: Mapping[str, float] | None, regions: Collection[str]) -> None:

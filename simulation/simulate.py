@@ -8,15 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.app import app
+from client.chain.appending import head_file
 from client.dataset.guess import task_of
 from client.dataset.inspection import inspect_folder
 from client.device import choose_device, describe
 from client.policy import Policy
+from client.privacy.ledger import open_ledger
 from client.site import SiteConfig
 from common.codec import read_json, read_toml, write_toml
 from common.config import Folds, RunConfig, Simulation
 from common.errors import ConfigError, DataError
 from common.planning.plan import Plan, configuration_of
+from common.privacy.accounting import epsilon_of
+from common.privacy.run_cost import allowed_steps, noise_of, noisy_steps
 from common.task import Task
 from server.events import Event, EventLog, Note, RoundFinished
 from server.flower_sites import FlowerSites
@@ -178,7 +182,11 @@ def check_roles(config: RunConfig, partition: Partition) -> None:
 
 
 def write_sites(study: Study, partition: Partition, folder: RunFolder) -> list[Path]:
-    """Write one site file per site, as each hospital would; return them in name order."""
+    """Write one site file per site, as each hospital would; return them in name order.
+
+    Where the run is private, the ledgers of the training sites are opened as well, with a budget
+    that the run fits into: it is one's own data. A hospital's ledger is opened by a person there.
+    """
     paths = []
     for name, cases in sorted(partition.sites.items()):
         home = folder.path / "sites" / name
@@ -191,7 +199,21 @@ def write_sites(study: Study, partition: Partition, folder: RunFolder) -> list[P
         )
         write_toml(home / "site.toml", site)
         paths.append(home / "site.toml")
+        if name not in study.config.federation.held_out:
+            _open_ledger(site, study.config)
     return paths
+
+
+def _open_ledger(site: SiteConfig, config: RunConfig) -> None:
+    """Open a site's privacy ledger for a run of one's own, unless it is open already."""
+    privacy, path = config.privacy, site.privacy_ledger_file
+    if privacy is None or path.exists() or head_file(path).exists():
+        return
+    epsilon = privacy.epsilon
+    if epsilon is None:  # rounds may be repeated
+        steps = noisy_steps(config, noise_of(config), 2 * allowed_steps(config))
+        epsilon = epsilon_of((steps,), privacy.delta)
+    open_ledger(path, epsilon, privacy.delta, data_set=f"simulated site {site.name}")
 
 
 def _partition(wanted: Simulation, study: Study, cases: tuple[str, ...]) -> Partition:

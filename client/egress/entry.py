@@ -1,24 +1,19 @@
-"""One line of the egress ledger: a message that left the building, or was about to.
+"""One line of the egress ledger: a message that left the building, or was about to."""
 
-A line is canonical JSON whose last field is the SHA-256 of everything before it, and whose field
-before that is the hash of the line above: nothing can be changed, taken out or moved unnoticed.
-"""
-
-import hashlib
 import json
 from typing import Annotated
 
 from annotated_types import Ge
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter
 
-from common.codec import canonical_json, record
+from client.chain.appending import now
+from client.chain.line import NOTHING, RECOVERED, Format, Torn
+from common.codec import record
 from common.secure_sum import Key
 
-NOTHING = "0" * 64  # the hash above the first line
-RECOVERED = "recovered"  # kind of a line that marks what a crash cut short
+__all__ = ["FORMAT", "RECOVERED", "WITHOUT_CONTENT", "Entry", "SentObject", "Torn", "records_of"]
+
 WITHOUT_CONTENT = "ArrayChunk"  # Flower's name of pieces of weights
-_HASH_FIELD = b',"hash":"'
-_ENDING = len(_HASH_FIELD) + 64 + len(b'"}')
 
 
 @record
@@ -32,14 +27,6 @@ class SentObject:
     bytes: Annotated[int, Ge(0)]
     content: JsonValue = None
     """All that it holds; absent for pieces of arrays."""
-
-
-@record
-class Torn:
-    """What a crash left of a line; nothing was sent for it."""
-
-    bytes: Annotated[int, Ge(1)]
-    sha256: Key
 
 
 @record
@@ -71,35 +58,15 @@ class Entry:
     """Of this line, without this field."""
 
 
-_ENTRY = TypeAdapter(Entry)
+def _marking(torn: Torn) -> Entry:
+    return Entry(n=1, time=now(), kind=RECOVERED, torn=torn)
 
 
-def line_of(entry: Entry) -> tuple[bytes, Key]:
-    """Return the line of an entry without its end, and its hash."""
-    text = canonical_json(entry)
-    digest = hashlib.sha256(text).hexdigest()
-    return text[:-1] + _HASH_FIELD + digest.encode() + b'"}', digest
-
-
-def entry_of(line: bytes) -> Entry | None:
-    """Return the entry of a line, whether or not its hash is right; None if it holds none."""
-    try:
-        return _ENTRY.validate_json(line)
-    except ValidationError:
-        return None
-
-
-def hash_of(line: bytes) -> Key | None:
-    """Return the hash that a line, without its end, should carry; None if it is no whole line."""
-    if not line.startswith(b"{") or line[-_ENDING:][: len(_HASH_FIELD)] != _HASH_FIELD:
-        return None
-    return hashlib.sha256(line[:-_ENDING] + b"}").hexdigest()
-
-
-def is_whole(line: bytes) -> bool:
-    """Return whether a line, without its end, holds an entry with the right hash."""
-    entry = entry_of(line)
-    return entry is not None and entry.hash is not None and entry.hash == hash_of(line)
+FORMAT = Format(
+    TypeAdapter(Entry),
+    _marking,
+    "show both files to your data-protection officer, then move them away and start again",
+)
 
 
 def records_of(entry: Entry) -> dict[str, object]:

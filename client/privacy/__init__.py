@@ -1,1 +1,1 @@
-"""Patient-level differential privacy at a site: who is drawn, clipped, noised and charged."""
+"""Patient-level differential privacy at a site: the mechanism, and what it has cost so far."""

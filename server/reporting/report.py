@@ -20,6 +20,7 @@ from server.events import PictureReleased
 from server.reporting.held_out_data import RegionSummary, summarise
 from server.reporting.pages import environment, markdown_text
 from server.reporting.plots import dice_svg, held_out_svg, loss_svg
+from server.reporting.privacy_words import privacy_section
 from server.reporting.ranking_plots import ranking_plots
 from server.reporting.ranking_words import words_of
 from server.reporting.report_data import LOCAL_ONLY, ReportData, collect
@@ -91,6 +92,7 @@ def write_report(run_dir: Path) -> Path:
         "sections": sections,
         "progress": site_progress(data),
         "pictures": sorted_pictures(data),
+        "privacy": privacy_section(data.trained),
         "convergences": convergences(run_dir / "events.jsonl"),
         "summary": summary_sentences(data),
         "hd95_text": hd95_text(data.definition),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from client.privacy.ledger import load_account, open_ledger
 from flwr.app import Message
 
 from client.app import app
+from client.privacy.ledger import load_account, open_ledger
 from client.rounds import train_round
 from client.site import Agreement, load_site
 from common.codec import read_json, write_json
