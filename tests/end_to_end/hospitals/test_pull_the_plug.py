@@ -13,7 +13,7 @@ from common.codec import write_toml
 
 RUN = "study-2"
 ROUNDS = 11
-CUT_S = float(os.environ.get("CONSILIUM_CUT_S", "20"))  # by hand: 120
+CUT_S = float(os.environ.get("CONSILIUM_CUT_S", "10"))  # by hand: 120
 
 
 @pytest.mark.timeout(1200)
