@@ -3,22 +3,22 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt
-from torch import nn
 
 from client.policy import Policy
-from common.batchnorm import local_names
 from common.codec import read_json, read_toml, record, write_json
 from common.errors import MessageError, PolicyError
 from common.federation import SiteName
 from common.files import make_folder
 from common.messages import PrepareTask
-from common.network import build_network
 from common.planning.plan import AnyConfiguration, Plan, configuration_of
 from common.privacy.settings import NoiseMultiplier
 from common.secure_sum import Key
+
+if TYPE_CHECKING:  # torch takes 200 MB of every process that only reads a site's file
+    from torch import nn
 
 ROUNDS_KEPT = 2  # the round that may be asked for again starts from the one before
 
@@ -118,12 +118,16 @@ class Agreement:
         config = replace(self.terms.config, model=self.terms.first_stage.model)
         return replace(self, terms=replace(self.terms, config=config, first_stage=None))
 
-    def network(self) -> nn.Module:
+    def network(self) -> "nn.Module":
         """Build the run's network."""
+        from common.network import build_network
+
         return build_network(self.terms.task, self.configuration, self.terms.config.model)
 
-    def local_names(self, network: nn.Module) -> frozenset[str]:
+    def local_names(self, network: "nn.Module") -> frozenset[str]:
         """Return the tensors that stay at the site."""
+        from common.batchnorm import local_names
+
         return local_names(network, self.terms.config.model.batch_norm)
 
 

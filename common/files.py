@@ -1,10 +1,12 @@
 """Writing files so that a crash or a full disk leaves the old file or the new one, never half."""
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from common.errors import DiskError
 
@@ -30,6 +32,26 @@ def demand_writable(path: Path) -> None:
     make_folder(path.parent)
     if not os.access(path.parent, os.W_OK):
         raise DiskError(f"{path}: cannot be written: its folder is read-only")
+
+
+def locked(file: IO[str] | int, *, wait: bool = False) -> bool:
+    """Take the lock of an open file; the system lets go of it however this process ends.
+
+    Args:
+        file: open, or its descriptor; the lock is held until it is closed.
+        wait: until the process that holds the lock lets go of it.
+
+    Returns:
+        Whether the lock was taken; False when another process holds it.
+
+    Raises:
+        OSError: where the file system knows no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def round_of(path: Path) -> int | None:

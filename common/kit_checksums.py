@@ -26,16 +26,11 @@ from common.kit import (
     is_private,
 )
 
-SITE_FILES = (CA_CERTIFICATE, IDENTITY_KEY, SITE_KIT, NODE_KEY, README)
-COORDINATOR_FILES = (
-    ADMIN_TOKEN,
-    CA_CERTIFICATE,
-    COORDINATOR_KIT,
-    SERVER_CERTIFICATE,
-    SERVER_KEY,
-    EXECUTOR_SECRET,
-    README,
-)
+COORDINATOR_OWN = (SERVER_KEY, SERVER_CERTIFICATE, ADMIN_TOKEN, EXECUTOR_SECRET)
+SITE_OWN = (NODE_KEY, IDENTITY_KEY)
+"""Files of a kit that cannot be made again from the registry."""
+COORDINATOR_FILES = (*COORDINATOR_OWN, CA_CERTIFICATE, COORDINATOR_KIT, README)
+SITE_FILES = (*SITE_OWN, CA_CERTIFICATE, SITE_KIT, README)
 """What has to be in the list; a hospital's own `site.toml` is not."""
 LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._-]+)")
 GROUP = 4  # digits that a person reads out at once
@@ -74,7 +69,8 @@ def verify_kit(folder: Path) -> tuple[str, ...]:
     """
     listed, defects = _parsed(_list_of(folder))
     expected = _expected(folder)
-    defects += [f"{CHECKSUMS}: expected {name} in it" for name in expected if name not in listed]
+    missing = sorted(set(expected) - set(listed))
+    defects += [f"{CHECKSUMS}: expected {name} in it" for name in missing]
     for name, digest in sorted(listed.items()):
         defects += _defects_of(folder / name, digest)
     return tuple(defects)

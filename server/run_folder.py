@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from common.axes import Weights
 from common.errors import ConfigError, DiskError
-from common.files import keep_recent, make_folder, replacing, round_of
+from common.files import keep_recent, locked, make_folder, replacing, round_of
 
 FEWEST_KEPT = 2  # a damaged one does not end a run
 
@@ -51,10 +50,8 @@ class RunFolder:
         """
         make_folder(self.path)
         with (self.path / ".lock").open("w") as file:
-            try:
-                flock(file, LOCK_EX | LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(f"{self.path}: another process is running this run") from None
+            if not locked(file):
+                raise ConfigError(f"{self.path}: another process is running this run")
             yield
 
     @property

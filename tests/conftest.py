@@ -25,6 +25,27 @@ settings.register_profile("consilium", deadline=None, print_blob=True)
 settings.load_profile("consilium")
 
 
+LONGEST = (
+    "end_to_end/test_demo.py",
+    "end_to_end/test_flower_federation.py",
+    "end_to_end/hospitals/test_pull_the_plug.py",
+    "end_to_end/test_site_service.py",
+    "end_to_end/hospitals/test_a_federation_of_hospitals.py",
+    "server/coordinator/test_supervise.py",
+    "end_to_end/test_resume.py",
+    "contracts/test_faulty_sites.py",
+    "end_to_end/test_hippocampus.py",
+)
+"""Files that take longest, the longest first; they begin first, so that no worker waits for one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; `--no-loadscope-reorder` makes xdist keep the order."""
+    tests = Path(__file__).parent
+    places = {tests / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Return the folder with real and golden data, or skip."""

@@ -4,7 +4,6 @@ A folder is locked as long as its owner lives; the kernel drops the lock of a pr
 killed, also in another container. What is finished is renamed out of it.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from common.errors import DiskError
+from common.files import locked
 
 PREFIX: Final = ".unfinished-"  # no folder of a person's, so that it may be removed
 ABANDONED_S: Final = 86_400  # age that stands for the lock where the file system knows no locks
@@ -74,9 +74,6 @@ def _remove_if_abandoned(folder: Path) -> None:
 def _lock(lock: Lock, *, without: bool = True) -> bool:
     """Take a lock; False when another holds it, `without` where locks are not known."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return locked(lock)
     except OSError:
         return without
-    return True

@@ -1,4 +1,10 @@
-"""Processes that never outlive the one that started them, however that one ends."""
+"""Processes that never outlive the one that started them, however that one ends.
+
+They end at once and by the kernel's hand, without a chance to go on: nobody at the hospital would
+see a training that outlived its site, and what it had to keep is on the disk already. A
+coordinator's programs are asked to end instead (`server.coordinator.lifeline`), for they have a
+database to close and programs of their own to end.
+"""
 
 import ctypes
 import os

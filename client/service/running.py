@@ -1,6 +1,5 @@
 """One site at a time: who holds the lock runs, and everybody else can find and stop it."""
 
-import fcntl
 import os
 import signal
 import time
@@ -9,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 from client.service.files import ServiceFiles
 from common.errors import ConfigError
-from common.files import make_folder
+from common.files import locked, make_folder
 
 STOP_TIMEOUT_S = 60.0
 POLL_S = 0.1
@@ -24,13 +23,11 @@ def only_one(files: ServiceFiles) -> Iterator[None]:
     """
     make_folder(files.folder)
     with files.lock.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not locked(lock):
             running = running_process(files)
             raise ConfigError(
                 f"this site runs already (process {running}); stop it first: consilium site stop"
-            ) from None
+            )
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -41,12 +38,10 @@ def running_process(files: ServiceFiles) -> int | None:
     """Return the number of the process that runs this site; None when none does."""
     try:
         with files.lock.open("r+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = lock.read()
-                return int(text) if text.isdecimal() else 0  # 0 while it is just starting
-            return None
+            if locked(lock):
+                return None
+            text = lock.read()
+            return int(text) if text.isdecimal() else 0  # 0 while it is just starting
     except FileNotFoundError:
         return None
 

@@ -1,6 +1,9 @@
 """Checks of the site's own file, its data, its disk and its accelerator."""
 
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -13,12 +16,11 @@ from client.dataset.guess import task_of
 from client.dataset.inspection import Inspection, Progress, inspect_folder
 from client.dataset.layouts import find_cases
 from client.dataset.nifti import read_grid
-from client.device import accelerator_memory_gb
 from client.service.findings import Finding, failed, ok, warning
 from client.site import Agreement, SiteConfig, load_site
 from common.case import Case
 from common.codec import read_json
-from common.errors import ConsiliumError, Defect
+from common.errors import ConfigError, ConsiliumError, Defect
 from common.kit import SITE_FILE, SiteKit
 from common.task import Task
 
@@ -26,6 +28,11 @@ FILL_IN = "FILL IN"
 SMALLEST_DISK_BYTES = 5 * GIB  # logs, and two rounds of a model with its optimiser
 FLOAT_BYTES = 4
 N_DEFECTS = 20  # lines; `consilium inspect` lists all
+ASK_TORCH = """
+import json
+from client.device import accelerator_memory_gb
+print(json.dumps(accelerator_memory_gb()))
+"""
 
 
 @dataclass(frozen=True)
@@ -161,9 +168,30 @@ def _as_it_lies(case: Case) -> int:
     return prod(read_grid(case.images[0]).shape_zyx) * FLOAT_BYTES
 
 
+def accelerator_memory_gb() -> float | None:
+    """Return what `client.device.accelerator_memory_gb` says, asked in a process of its own.
+
+    `site start` asks once and lives for months; torch would take 200 MB of it all that time.
+
+    Raises:
+        ConfigError: when that process fails, with its last line.
+    """
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK_TORCH], capture_output=True, text=True, check=False
+    )
+    if asked.returncode:
+        said = asked.stderr.strip().rpartition("\n")[2]
+        raise ConfigError(f"expected PyTorch to look for a card, found: {said}")
+    found: float | None = json.loads(asked.stdout.splitlines()[-1])
+    return found
+
+
 def check_accelerator(site: SiteConfig) -> Finding:
     """Check on what training would run, and whether the agreed plan fits there."""
-    there = accelerator_memory_gb()
+    try:
+        there = accelerator_memory_gb()
+    except ConfigError as error:
+        return failed("accelerator", str(error), "install the package again, with its PyTorch")
     if there is None:
         return warning(
             "accelerator",

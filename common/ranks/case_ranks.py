@@ -15,7 +15,6 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from common.errors import ConfigError
 from common.evaluation.metrics import BRATS_RULES
@@ -90,6 +89,8 @@ def losses_of(tables: Sequence[ScoreTable], regions: Sequence[str]) -> Losses:
 
 def ranks_of(losses: NDArray[np.float64], ties: Ties) -> Ranks:
     """Rank methods per case and metric; ranks of ranks are those within a smaller pool."""
+    from scipy.stats import rankdata  # takes half a second, and every message to a site comes here
+
     return rankdata(losses, method=ties, axis=0)
 
 

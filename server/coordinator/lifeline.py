@@ -1,4 +1,10 @@
-"""A child ends when its supervisor does, however that ended: the pipe between them closes."""
+"""A child ends when its supervisor does, however that ended: the pipe between them closes.
+
+Programs of a coordinator are asked to end, and have time for it: SuperLink closes its database, the
+executor ends the runs' programs. A site's processes end at once and by the kernel's hand instead
+(`client.service.processes`): they are forked without a pipe of their own, and a training that
+outlived its site would go on unseen.
+"""
 
 import os
 import signal

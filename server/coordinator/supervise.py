@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from fcntl import LOCK_EX, LOCK_NB, flock
 from typing import IO
 
 from common.codec import read_json, record, write_json
 from common.console import say
 from common.errors import ConfigError, ConsiliumError, FederationError
-from common.files import make_folder
+from common.files import locked, make_folder
 from common.kit import Instant
 from server.coordinator.children import Child, ChildState, close_log, rotating_log
 from server.coordinator.control import control_of
@@ -51,18 +50,16 @@ def held(folder: KitFolder) -> Iterator[None]:
     make_folder(folder.state)
     folder.state.chmod(0o700)  # database and logs say who takes part
     with folder.lock.open("w") as file:
-        if not any(_locked(file) for _ in range(5)):  # a status may be looking just now
+        if not any(_taken(file) for _ in range(5)):  # a status may be looking just now
             raise ConfigError(f"{folder.path}: its coordinator is running already")
         yield
 
 
-def _locked(file: IO[str]) -> bool:
-    try:
-        flock(file, LOCK_EX | LOCK_NB)
-    except BlockingIOError:
-        time.sleep(0.1)
-        return False
-    return True
+def _taken(file: IO[str]) -> bool:
+    if taken := locked(file):
+        return taken
+    time.sleep(0.1)
+    return False
 
 
 def running(folder: KitFolder) -> SupervisorState | None:
@@ -70,11 +67,7 @@ def running(folder: KitFolder) -> SupervisorState | None:
     if not folder.lock.exists():
         return None
     with folder.lock.open("r") as file:
-        try:
-            flock(file, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            pass
-        else:
+        if locked(file):
             return None
     try:
         return read_json(SupervisorState, folder.supervisor)

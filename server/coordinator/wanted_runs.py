@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from common.codec import read_json, record, write_json
 from common.errors import ConfigError
 from common.federation import SiteName
-from common.files import make_folder
+from common.files import locked, make_folder
 from common.kit import Instant
 from server.run_folder import RunFolder
 
@@ -86,7 +85,7 @@ def named(path: Path, name: str) -> WantedRun:
 def _changing(path: Path) -> Iterator[dict[str, WantedRun]]:
     make_folder(path.parent)
     with path.with_name(f".{path.name}.lock").open("w") as lock:
-        flock(lock, LOCK_EX)
+        locked(lock, wait=True)
         runs = {run.folder: run for run in read_wanted(path)}
         yield runs
         write_json(path, WantedRuns(runs=tuple(runs.values())))

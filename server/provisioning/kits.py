@@ -7,16 +7,13 @@ from pathlib import Path
 from common.codec import json_text, toml_text
 from common.errors import ConfigError
 from common.kit import (
-    ADMIN_TOKEN,
     CA_CERTIFICATE,
     CHECKSUMS,
     COORDINATOR_KIT,
-    EXECUTOR_SECRET,
     IDENTITY_KEY,
     NODE_KEY,
     README,
     SERVER_CERTIFICATE,
-    SERVER_KEY,
     SITE_FILE,
     SITE_KIT,
     CoordinatorKit,
@@ -24,16 +21,12 @@ from common.kit import (
     read_coordinator_kit,
     read_site_kit,
 )
-from common.kit_checksums import checksum_list
+from common.kit_checksums import COORDINATOR_OWN, SITE_OWN, checksum_list
 from server.provisioning.authority import facts_of, identity_public_key, node_public_key
 from server.provisioning.federation_file import AUTHORITY, COORDINATOR, FederationFile
 from server.provisioning.issuing import Issued
 from server.provisioning.readmes import rendered
 from server.provisioning.registry import REGISTRY
-
-COORDINATOR_OWN = (SERVER_KEY, SERVER_CERTIFICATE, ADMIN_TOKEN, EXECUTOR_SECRET)
-SITE_OWN = (NODE_KEY, IDENTITY_KEY)
-"""Files of a kit that cannot be made again from the registry."""
 
 
 @dataclass(frozen=True)

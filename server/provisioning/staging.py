@@ -9,11 +9,10 @@ away and finishes `.ready`: a change happens whole, or not at all. What a kit's 
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
 from common.errors import ConfigError, DiskError
-from common.files import PRIVATE, READABLE, write_atomically
+from common.files import PRIVATE, READABLE, locked, write_atomically
 from common.kit import CHECKSUMS, is_private
 from server.provisioning.registry import registry_path
 
@@ -38,10 +37,8 @@ def held(kits: Path) -> Iterator[bool]:
     except OSError as error:
         raise DiskError(f"{kits}: cannot be made or written: {error.strerror}") from None
     with file:
-        try:
-            flock(file, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{kits}: another process is provisioning there") from None
+        if not locked(file):
+            raise ConfigError(f"{kits}: another process is provisioning there")
         shutil.rmtree(kits / NEXT, ignore_errors=True)
         interrupted = (kits / READY).is_dir()
         _finish(kits)

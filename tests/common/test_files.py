@@ -4,11 +4,12 @@ import resource
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from common.errors import ConfigError, DiskError
-from common.files import PRIVATE, keep_recent, replacing, write_atomically
+from common.files import PRIVATE, keep_recent, locked, replacing, write_atomically
 
 
 @pytest.fixture
@@ -103,3 +104,31 @@ def test_a_private_file_is_never_readable_by_others(tmp_path: Path) -> None:
         assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
         temporary.write_bytes(b"")
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+
+
+def test_a_lock_is_held_until_its_file_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with path.open("w") as mine:
+        assert locked(mine)
+        with path.open("r") as another:
+            assert not locked(another)
+    with path.open("r") as another:
+        assert locked(another)
+
+
+def test_who_waits_for_a_lock_gets_it_when_it_is_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    taken: list[bool] = []
+
+    def wait() -> None:
+        with path.open("r") as file:
+            taken.append(locked(file, wait=True))
+
+    with path.open("w") as mine:
+        assert locked(mine)
+        waiting = Thread(target=wait)
+        waiting.start()
+        waiting.join(0.1)
+        assert taken == []
+    waiting.join(10)
+    assert taken == [True]

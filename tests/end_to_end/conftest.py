@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,12 @@ class FlowerFederation:
         command = ["flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{self.port}"]
         own = ["--host", "127.0.0.1", "--port", str(free_port())]
         self._start(site, [*command, *own, "--node-config", f'site="{path}"'])
+
+    def wait_for_sites(self, n: int) -> None:
+        """Wait until so many SuperNodes have told the SuperLink that they are there."""
+        log = self.home / "link.log"
+        there = "[Fleet.ActivateNode] Activated"
+        wait_until(lambda: log.read_text().count(there) >= n, f"{n} sites come", START_TIMEOUT_S)
 
     def kill(self, name: str) -> None:
         """End a process and its children at once."""
@@ -116,21 +123,28 @@ class FlowerFederation:
             )
 
 
-@pytest.fixture
-def flower(tmp_path: Path) -> Iterator[FlowerFederation]:
-    """Return a running SuperLink without sites; everything ends with the test."""
-    federation = FlowerFederation(tmp_path / "flower-home")
+@pytest.fixture(scope="module")
+def flower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlowerFederation]:
+    """Return a running SuperLink without sites; everything ends with the module."""
+    federation = FlowerFederation(tmp_path_factory.mktemp("flower") / "home")
     try:
         yield federation
     finally:
         federation.end()
 
 
-def events_of(folder: Path) -> list[dict[str, object]]:
+@pytest.fixture(scope="session")
+def events() -> Callable[..., list[dict[str, Any]]]:
+    """Return what reads a run's events: of a folder, all or those of one kind."""
+    return events_of
+
+
+def events_of(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """Return the events of a run, without a line that is being written."""
     path = folder / "events.jsonl"
     text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    whole = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [event for event in whole if kind in {None, event["event"]}]
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float) -> None:

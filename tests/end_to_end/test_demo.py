@@ -1,6 +1,5 @@
 """The main job as a user starts it, in a process that may not look outside the machine."""
 
-import json
 import re
 import subprocess
 import sys
@@ -38,7 +37,7 @@ def test_the_demo_attempts_no_connection(demo):
     assert demo[2] == []
 
 
-def test_the_demo_federates_four_unequal_sites_and_holds_one_out(demo):
+def test_the_demo_federates_four_unequal_sites_and_holds_one_out(demo, events):
     joined = events(demo[0], "SiteJoined")
     sizes = [event["n_cases"] for event in joined if event["role"] == "training"]
     assert len(sizes) >= 4
@@ -54,7 +53,7 @@ def test_the_demo_ranks_three_methods_on_the_held_out_site(demo):
     assert len(ranking.permutation) == 3
 
 
-def test_both_federated_models_beat_the_floor_and_the_report_says_so(demo):
+def test_both_federated_models_beat_the_floor_and_the_report_says_so(demo, events):
     run, _, _ = demo
     floor = events(run, "FloorMeasured")[0]
     for method in ("fedavg", "fedprox"):
@@ -64,8 +63,3 @@ def test_both_federated_models_beat_the_floor_and_the_report_says_so(demo):
     report = re.sub(r"\s+", " ", (run / "report.md").read_text())
     assert f"{floor['mean_dice']:.3f}" in report
     assert "floor" in report
-
-
-def events(run: Path, kind: str) -> list[dict]:
-    lines = map(json.loads, (run / "events.jsonl").read_text().splitlines())
-    return [event for event in lines if event["event"] == kind]

@@ -1,6 +1,5 @@
 """Steps after the network, chosen on the validation cases of the sites and applied at the end."""
 
-import json
 from dataclasses import replace
 
 import nibabel as nib
@@ -40,13 +39,8 @@ def trained(tiny_study, tmp_path_factory):
     return run
 
 
-def events(run, kind: str):
-    lines = [json.loads(line) for line in run.events.read_text().splitlines()]
-    return [line for line in lines if line["event"] == kind]
-
-
-def test_what_was_chosen_is_logged_with_its_reasons_and_kept_beside_the_model(trained):
-    (chosen,) = events(trained, "PostprocessingChosen")
+def test_what_was_chosen_is_logged_with_its_reasons_and_kept_beside_the_model(trained, events):
+    (chosen,) = events(trained.path, "PostprocessingChosen")
     steps = read_json(PostProcessing, trained.postprocessing("fedavg")).steps
     task = load_task("brats-2021")
     assert chosen["steps"] == [in_words(step, task) for step in steps]
@@ -55,11 +49,11 @@ def test_what_was_chosen_is_logged_with_its_reasons_and_kept_beside_the_model(tr
     assert "validation cases" in chosen["reasons"][0]
 
 
-def test_steps_that_help_were_found_and_the_report_says_what_they_changed(trained):
-    (chosen,) = events(trained, "PostprocessingChosen")
+def test_steps_that_help_were_found_and_the_report_says_what_they_changed(trained, events):
+    (chosen,) = events(trained.path, "PostprocessingChosen")
     assert chosen["steps"], "this network leaves false islands, so that some step helps"
     assert "validation cases, mean Dice" in chosen["reasons"][0]
-    (tested,) = events(trained, "HeldOutScored")
+    (tested,) = events(trained.path, "HeldOutScored")
     assert "post-processing changed" in tested["note"]
     for page in ("report.md", "report.html"):
         text = (trained.path / page).read_text()
@@ -89,11 +83,11 @@ def test_prediction_applies_the_steps_unless_told_not_to(run, trained, tiny_stud
     np.testing.assert_array_equal(labels["--postprocessing"], expected)
 
 
-def test_a_resumed_run_does_not_ask_again(run, trained, tiny_study):
-    before = len(events(trained, "PostprocessingChosen"))
+def test_a_resumed_run_does_not_ask_again(run, trained, tiny_study, events):
+    before = len(events(trained.path, "PostprocessingChosen"))
     config = trained.path / "config.toml"
     code, _, stderr = run(
         "simulate", config, "--data", tiny_study.data, "--out", trained.path, "--resume"
     )
     assert code == 0, stderr
-    assert len(events(trained, "PostprocessingChosen")) == before
+    assert len(events(trained.path, "PostprocessingChosen")) == before

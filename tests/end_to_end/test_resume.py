@@ -4,14 +4,16 @@ Between two sites' answers, which are trained again, and between two steps of on
 on from its own checkpoint.
 """
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 from safetensors.numpy import load_file
@@ -23,9 +25,13 @@ from server.run_folder import RunFolder, latest_checkpoint
 CONSILIUM = Path(sys.executable).with_name("consilium")
 TIMEOUT_S = 300
 N_STEPS = 8
+Log: TypeAlias = Callable[[str], list[dict[str, Any]]]
+"""Returns the events of a kind that have happened."""
 
 
-def test_killed_in_the_middle_of_a_round_and_resumed_gives_the_same_weights(tiny_study, tmp_path):
+def test_killed_in_the_middle_of_a_round_and_resumed_gives_the_same_weights(
+    tiny_study, tmp_path, events
+):
     config = tmp_path / "tiny.toml"
     partition = Simulation(csv=str(tiny_study.data / "partition.csv"))
     federation = replace(tiny_study.config.federation, final_model="best")
@@ -33,8 +39,9 @@ def test_killed_in_the_middle_of_a_round_and_resumed_gives_the_same_weights(tiny
     arguments = ["simulate", str(config), "--data", str(tiny_study.data), "--out"]
 
     undisturbed, killed = RunFolder(tmp_path / "undisturbed"), RunFolder(tmp_path / "killed")
+    log = partial(events, killed.path)
     consilium([*arguments, str(undisturbed.path)])
-    kill_when_first_site_finished_round(2, [*arguments, str(killed.path)], killed.events)
+    kill_when_first_site_finished_round(2, [*arguments, str(killed.path)], log)
     assert latest_checkpoint(killed.checkpoints("fedavg"))[0] == 1
     consilium([*arguments, str(killed.path), "--resume"])
 
@@ -44,7 +51,7 @@ def test_killed_in_the_middle_of_a_round_and_resumed_gives_the_same_weights(tiny
     assert (killed.path / "report.html").exists()
 
 
-def test_killed_between_two_steps_and_resumed_gives_the_same_weights(tiny_study, tmp_path):
+def test_killed_between_two_steps_and_resumed_gives_the_same_weights(tiny_study, tmp_path, events):
     config = tmp_path / "tiny.toml"
     wanted = tiny_study.config
     write_toml(
@@ -58,9 +65,10 @@ def test_killed_between_two_steps_and_resumed_gives_the_same_weights(tiny_study,
     arguments = ["simulate", str(config), "--data", str(tiny_study.data), "--out"]
 
     undisturbed, killed = RunFolder(tmp_path / "undisturbed"), RunFolder(tmp_path / "killed")
+    log = partial(events, killed.path)
     consilium([*arguments, str(undisturbed.path)])
     state = killed.path / "sites" / "alpha" / "state"
-    kill_between_two_steps_of_round(2, [*arguments, str(killed.path)], killed.events, state)
+    kill_between_two_steps_of_round(2, [*arguments, str(killed.path)], log, state)
     consilium([*arguments, str(killed.path), "--resume"])
 
     assert "round 2: goes on after step" in (state / "site.log").read_text()
@@ -87,20 +95,20 @@ def consilium(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def kill_when_first_site_finished_round(round_: int, arguments: list[str], log: Path) -> None:
+def kill_when_first_site_finished_round(round_: int, arguments: list[str], log: Log) -> None:
     child = subprocess.Popen([str(CONSILIUM), *arguments], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + TIMEOUT_S
-    while not any(e["event"] == "SiteTrained" and e["round"] == round_ for e in events(log)):
+    while not any(event["round"] == round_ for event in log("SiteTrained")):
         if child.poll() is not None or time.monotonic() > deadline:
             pytest.fail("the run ended before it could be killed")
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
-    assert not any(e["event"] == "RoundFinished" and e["round"] == round_ for e in events(log))
+    assert not any(event["round"] == round_ for event in log("RoundFinished"))
 
 
 def kill_between_two_steps_of_round(
-    round_: int, arguments: list[str], log: Path, state: Path
+    round_: int, arguments: list[str], log: Log, state: Path
 ) -> None:
     child = subprocess.Popen([str(CONSILIUM), *arguments], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + TIMEOUT_S
@@ -111,26 +119,14 @@ def kill_between_two_steps_of_round(
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     assert 0 < steps_kept(state) < N_STEPS
-    assert not any(e["event"] == "SiteTrained" and e["round"] == round_ for e in events(log))
+    assert not any(event["round"] == round_ for event in log("SiteTrained"))
 
 
-def finished(round_: int, log: Path) -> bool:
-    return any(e["event"] == "RoundFinished" and e["round"] == round_ for e in events(log))
+def finished(round_: int, log: Log) -> bool:
+    return any(event["round"] == round_ for event in log("RoundFinished"))
 
 
 def steps_kept(state: Path) -> int:
     """Return how many steps of its current round a site has kept."""
     found = list(state.glob("runs/*/unfinished/fedavg.safetensors"))
     return len(load_file(found[0])["losses"]) if found else 0
-
-
-def events(log: Path) -> list[dict[str, object]]:
-    if not log.exists():
-        return []
-    found = []
-    for line in log.read_text().splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found

@@ -26,7 +26,7 @@ def slices_config(tiny_study, **model: object):
     ("architecture", "deep_supervision"), [("unet", True), ("attention-unet", False)]
 )
 def test_slices_train_and_are_tested_as_volumes(
-    run, tiny_study, tmp_path, architecture, deep_supervision
+    run, events, tiny_study, tmp_path, architecture, deep_supervision
 ):
     config, out = tmp_path / "slices.toml", tmp_path / "run"
     made = slices_config(tiny_study, architecture=architecture, deep_supervision=deep_supervision)
@@ -37,8 +37,7 @@ def test_slices_train_and_are_tested_as_volumes(
     assert code == 0, stderr
     plan = json.loads((out / "plan.json").read_text())
     assert len(plan["configurations"]["2d"]["patch_size"]) == 2
-    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
-    losses = [event["loss"] for event in events if event["event"] == "SiteTrained"]
+    losses = [event["loss"] for event in events(out, "SiteTrained")]
     assert losses[-1] < losses[0]
     scores = (out / "scores" / "fedavg" / "beta.csv").read_text().splitlines()
     assert len(scores) == 1 + 4 * 3

@@ -1,6 +1,5 @@
 """A kit as provisioning makes it, and a coordinator's gate on loopback that says hello."""
 
-import hashlib
 import json
 import ssl
 import threading
@@ -8,20 +7,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from client.site import SiteConfig
 from common.codec import encode, write_toml
 from common.installed import package_digest, package_version
 from common.kit import CHECKSUMS, HELLO_PATH, Hello, Refused, SiteKit, Validity
+from common.kit_checksums import SITE_FILES, checksum_list
+from server.provisioning.authority import (
+    KeyPair,
+    instant,
+    new_authority,
+    new_identity,
+    new_node_key,
+    new_server,
+)
 from simulation.simulate import OPEN_POLICY
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -32,40 +34,18 @@ class Authority:
     """A certificate authority of a federation."""
 
     def __init__(self, name: str) -> None:
-        self.key = ec.generate_private_key(ec.SECP384R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.certificate = self.sign(self.name, self.key.public_key(), NOW - DAY, NOW + 365 * DAY)
-
-    def sign(self, name, public_key, start, end, host=None) -> x509.Certificate:
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self.name)
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(start)
-            .not_valid_after(end)
-            .add_extension(x509.BasicConstraints(ca=host is None, path_length=None), critical=True)
-        )
-        if host:
-            names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))])
-            builder = builder.add_extension(names, critical=False)
-        return builder.sign(self.key, hashes.SHA384())
+        self._made = new_authority(name, NOW)
 
     @property
     def pem(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.PEM)
+        return self._made.certificate
 
     def server_files(self, folder: Path, host="127.0.0.1", start=NOW - DAY, end=NOW + DAY):
         """Write a server's certificate and key, and return their paths."""
-        key = ec.generate_private_key(ec.SECP384R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "coordinator")])
-        certificate = self.sign(name, key.public_key(), start, end, host)
+        server = new_server(self._made, (host,), dates(start, end))
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "server.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
-        (folder / "server.key").write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        )
+        (folder / "server.crt").write_bytes(server.certificate)
+        (folder / "server.key").write_bytes(server.key)
         return folder / "server.crt", folder / "server.key"
 
 
@@ -158,9 +138,9 @@ class MadeKit:
 
 
 def seal(folder: Path) -> None:
-    names = ["README.md", "ca.crt", "identity.key", "kit.toml", "site.key"]
-    lines = [f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}" for n in names]
-    (folder / CHECKSUMS).write_text("\n".join(lines) + "\n")
+    (folder / CHECKSUMS).write_bytes(
+        checksum_list({name: (folder / name).read_bytes() for name in SITE_FILES})
+    )
 
 
 @pytest.fixture
@@ -171,12 +151,8 @@ def make_kit(tmp_path, authority, tiny_study) -> Callable[[int], MadeKit]:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "ca.crt").write_bytes(authority.pem)
-        write_private(
-            folder / "site.key", ec.generate_private_key(ec.SECP384R1()), PrivateFormat.OpenSSH
-        )
-        write_private(
-            folder / "identity.key", ed25519.Ed25519PrivateKey.generate(), PrivateFormat.PKCS8
-        )
+        write_private(folder / "site.key", new_node_key())
+        write_private(folder / "identity.key", new_identity())
         (folder / "README.md").write_text("Your kit.\n")
         site = SiteConfig(
             name="hospital-1",
@@ -204,9 +180,9 @@ def make_kit(tmp_path, authority, tiny_study) -> Callable[[int], MadeKit]:
 
 
 def dates(start: datetime, end: datetime) -> Validity:
-    return Validity(not_before=start.isoformat(), not_after=end.isoformat())
+    return Validity(not_before=instant(start), not_after=instant(end))
 
 
-def write_private(path: Path, key, kind: PrivateFormat) -> None:
+def write_private(path: Path, key: KeyPair) -> None:
     path.touch(mode=0o600)
-    path.write_bytes(key.private_bytes(Encoding.PEM, kind, NoEncryption()))
+    path.write_bytes(key.private)

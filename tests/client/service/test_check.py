@@ -23,6 +23,12 @@ def by_name(findings):
     return {finding.name: finding for finding in findings}
 
 
+@pytest.fixture(autouse=True)
+def no_accelerator(monkeypatch):
+    """Ask no process for the card: loading torch takes seconds."""
+    monkeypatch.setattr("client.service.site_checks.accelerator_memory_gb", lambda: None)
+
+
 def outcomes(findings):
     return {finding.name: finding.outcome for finding in findings}
 
@@ -184,9 +190,8 @@ def test_defects_of_the_data_are_listed_and_the_rest_is_still_checked(make_kit, 
     assert found["disk"].outcome == "ok"
 
 
-def test_training_on_the_cpu_is_a_warning(make_kit, monkeypatch):
+def test_training_on_the_cpu_is_a_warning(make_kit):
     made = make_kit(1)
-    monkeypatch.setattr("client.service.site_checks.accelerator_memory_gb", lambda: None)
     found = by_name(check_kit(made.folder, data=False))["accelerator"]
     assert found.outcome == "warning"
     assert "on the CPU" in found.found

@@ -194,6 +194,12 @@ def test_a_site_that_cannot_start_says_all_that_is_wrong(make_kit, run):
     assert err.endswith("this site cannot start; mend first what failed above\n")
 
 
+def test_what_runs_for_months_beside_the_training_does_not_load_torch():
+    small = "client.service.supervise, client.service.check, client.service.supernode"
+    code = f"import sys, {small}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_the_import_of_the_app_leaves_the_accelerator_alone():
     look = (
         "import json, threading, client.app, torch\n"

@@ -5,11 +5,9 @@ site's ledger says.
 """
 
 import hashlib
-import json
 import re
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -28,7 +26,7 @@ RUN = "study-1"
 
 @pytest.mark.timeout(900)
 def test_three_hospitals_train_and_the_ledgers_say_what_left(
-    filled, archives, tiny_study, tmp_path
+    filled, archives, tiny_study, tmp_path, events
 ):
     network = filled.connect()
     filled.start_all()
@@ -41,8 +39,7 @@ def test_three_hospitals_train_and_the_ledgers_say_what_left(
     filled.call("coordinator", "run", tmp_path / f"{RUN}.toml", *kit, "--out", run)
     filled.wait_until((run / "report.html").is_file, "the run finishes with a report", 420)
 
-    trained = [e for e in events(run) if e["event"] == "SiteTrained"]
-    assert sorted((e["round"], e["site"]) for e in trained) == [
+    assert sorted((e["round"], e["site"]) for e in events(run, "SiteTrained")) == [
         (1, "alpha"),
         (1, "beta"),
         (2, "alpha"),
@@ -56,12 +53,6 @@ def test_three_hospitals_train_and_the_ledgers_say_what_left(
     assert_ledgers_say(filled, [b for p, b in network.requests() if p.endswith("/push-object")])
     assert_nothing_of_a_patient(filled, archives, network)
     assert_nobody_else_was_called(filled)
-
-
-def events(folder: Path) -> list[dict]:
-    path = folder / "events.jsonl"
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def assert_ledgers_say(hospitals, caught: list[bytes]) -> None:

@@ -1,7 +1,6 @@
 """A coordinator's kit as `consilium provision` writes it, with keys that tests may sign with."""
 
 import datetime as dt
-import ipaddress
 import os
 import secrets
 import socket
@@ -16,16 +15,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse
 
 from common.codec import decode, write_toml
 from common.kit import CoordinatorKit, Refused, SiteEntry, Validity, read_coordinator_kit
 from server.coordinator.control import control_of
 from server.coordinator.kit_folder import KitFolder
+from server.provisioning.authority import new_authority, new_server, valid_for
 
 PROJECT = Path(__file__).parents[3]
 PROTOBUF = {"content-type": "application/protobuf"}
@@ -130,64 +128,12 @@ def ssh_line(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 def _write_certificates(folder: KitFolder) -> None:
-    ca_key, key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "coordinator")])
-    ca = (
-        _certificate(ca_name, ca_name, ca_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs=True), critical=True)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False
-        )
-        .sign(ca_key, hashes.SHA384())
-    )
-    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
-    server = (
-        _certificate(name, ca_name, key.public_key())
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-        )
-        .sign(ca_key, hashes.SHA384())
-    )
-    folder.ca.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    folder.certificate.write_bytes(server.public_bytes(serialization.Encoding.PEM))
-    folder.key.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-
-
-def _certificate(
-    name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
-        .not_valid_after(dt.datetime(2099, 1, 1, tzinfo=dt.UTC))
-    )
-
-
-def _usage(*, signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    now = dt.datetime.now(dt.UTC)
+    authority = new_authority("gliomas", now)
+    server = new_server(authority, ("127.0.0.1", "localhost"), valid_for(300, now))
+    folder.ca.write_bytes(authority.certificate)
+    folder.certificate.write_bytes(server.certificate)
+    folder.key.write_bytes(server.key)
 
 
 def _free_port() -> int:
