@@ -85,6 +85,7 @@ def require_terms(site: SiteConfig, terms: PrepareTask) -> None:
     require_task(policy, terms.task)
     if site.name not in terms.config.federation.held_out:
         _require_privacy(policy)
+        _require_sums(policy, terms)
     if policy.configs is not None and config not in policy.configs:
         raise PolicyError(f"policy.configs: {config} is not among them", "config")
     if policy.plans is not None and terms.plan_hash not in policy.plans:
@@ -146,6 +147,15 @@ def _require_privacy(policy: Policy) -> None:
         raise PolicyError(
             f"policy.max_epsilon: expected training with an epsilon of at most "
             f"{policy.max_epsilon:g}, found training without differential privacy",
+            "privacy",
+        )
+
+
+def _require_sums(policy: Policy, terms: PrepareTask) -> None:
+    if policy.updates == "secure-sum" and terms.config.federation.secure_aggregation is None:
+        raise PolicyError(
+            "policy.updates: expected a run with federation.secure_aggregation, in which only sums "
+            "of updates are seen, found one that shows this site's",
             "privacy",
         )
 
