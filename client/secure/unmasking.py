@@ -13,7 +13,7 @@ from client.secure.promises import Masked, Promise, Told, kept, kept_once, round
 from client.site import SiteConfig, site_log
 from common.codec import content_hash
 from common.errors import PolicyError
-from common.messages import Agreed, AgreeTask, UnmaskTask, Unmasked
+from common.messages import Agreed, AgreeTask, Unmasked, UnmaskTask
 from common.secure_round import Attempt, Member, SecureRound, Shares, agreement_code, opened
 
 
