@@ -164,7 +164,7 @@ class Update:
     n_cases: Count
     """0 where the update is masked, as `n_steps` is; what is counted is masked as well."""
     n_steps: Count
-    loss: float | None
+    loss: float | None = None
     """Mean training loss over the round's steps; None under privacy, for it has no noise, and
     where the update is masked."""
     seconds: Annotated[float, Ge(0)]

@@ -72,8 +72,8 @@ ZEROS = bytes(CHUNK_BYTES)
 
 Share = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 """Of a seed, in hexadecimal digits."""
-Sealed = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/=]{40,1000000}$")]
-"""Of one site for one other; nobody else reads or changes it."""
+Sealed = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/=]+$", max_length=1_000_000)]
+"""In base64. Of one site for one other; nobody else reads or changes it."""
 Purpose = Literal["pair seed", "stream", "shares", "agreement"]
 
 

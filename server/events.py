@@ -76,7 +76,7 @@ class SiteTrained:
     site: str
     n_cases: int
     n_steps: int
-    loss: float | None
+    loss: float | None = None
     """Mean training loss over the round's local steps; None where it is private."""
     update_norm: float
     """L2 norm of (returned weights - sent weights)."""
@@ -111,9 +111,9 @@ class SumOpened:
     """Whose updates are in it."""
     count: int
     """What they count in the mean, together."""
-    loss: float | None
+    loss: float | None = None
     """Their mean training loss; None where it is private."""
-    dice: dict[str, float] | None
+    dice: dict[str, float] | None = None
     """Of the received weights, after the round before: mean over the sites that validate."""
     update_norm: float
     """L2 norm of the mean change."""
