@@ -42,6 +42,8 @@ KINDS: dict[Action, str] = {
     "measure": "query.measure",
     "prepare": "query.prepare",
     "keys": "query.keys",
+    "agree": "query.agree",
+    "unmask": "query.unmask",
     "first_stage": "query.first_stage",
     "train": "train",
     "personalise": "train.personalise",
