@@ -210,6 +210,16 @@ def test_a_plan_that_is_not_listed_is_refused(hospital, action: Action):
 
 
 @pytest.mark.parametrize("action", ["prepare", "train"])
+def test_a_run_that_shows_single_updates_is_refused_where_only_sums_may_be_seen(
+    hospital, action: Action
+):
+    hospital.allow(updates="secure-sum")
+    hospital.refused(action, "privacy")
+    hospital.allow(updates="plain")
+    assert good(hospital.ask(action))
+
+
+@pytest.mark.parametrize("action", ["prepare", "train"])
 def test_a_configuration_that_is_not_listed_is_refused(hospital, action: Action):
     hospital.allow(configs=("0" * 64,))
     hospital.refused(action, "config")
