@@ -32,6 +32,7 @@ from common.messages import (
     UnmaskTask,
     Update,
 )
+from common.packing import weights_digest
 from common.round_sums import n_sums, of_sums, to_sums
 from common.secret_shares import combined
 from common.secure_aggregation import SecureAggregation
@@ -122,7 +123,7 @@ def plain_round(sent: Weights, n_sites: int, cost: Cost) -> Weights:
 def secure_round(sent: Weights, n_sites: int, n_dropped: int, cost: Cost) -> Weights:
     """Return the mean of the survivors' weights as a secure round has it."""
     members = members_of(n_sites)
-    secure, attempt = members[0].attempt.secure, members[0].attempt
+    secure = members[0].attempt.secure
     size = vector_words(sum(tensor.size for tensor in sent.values()), N_NUMBERS)
     total, boxes, own = np.zeros(size, np.uint64), {}, {}
     for number, member in enumerate(members[: n_sites - n_dropped]):
@@ -136,7 +137,7 @@ def secure_round(sent: Weights, n_sites: int, n_dropped: int, cost: Cost) -> Wei
 
         cost.timed("add", counted)
     told = told_by(members, boxes, own, cost)
-    cost.timed("open", lambda: take_off(total, attempt, told))
+    cost.timed("open", lambda: take_off(total, secure.sites, told))
     words, numbers = parts(total, N_NUMBERS)
     count = of_sums(numbers, REGIONS, len(boxes), secure.total_count).count
     return cost.timed("mean", lambda: mean_weights(sent, words, count / secure.total_count))
@@ -150,7 +151,7 @@ def members_of(n_sites: int) -> list[Member]:
         threshold=SecureAggregation(min_sites=3).threshold(n_sites),
         total_count=N_CASES * n_sites,
     )
-    attempt = Attempt("r", "fedavg", 1, secure)
+    attempt = Attempt("r", "fedavg", 1, secure, "0" * 64)
     return [Member(attempt, site, key) for site, key in private.items()]
 
 
@@ -158,6 +159,7 @@ def masked_answer(sent: Weights, number: int, member: Member, cost: Cost) -> tup
     after, secure = trained(sent, number), member.attempt.secure
     sums = to_sums(N_CASES, 0.5, dict.fromkeys(REGIONS, 0.5), REGIONS)
     share = N_CASES / secure.total_count
+    cost.timed("digest", lambda: weights_digest(sent))
     vector = cost.timed("encode", lambda: encoded(sent, after, share, sums))
     vector, shares = cost.timed("mask", lambda: masked(vector, N_NUMBERS, member))
     box = cost.timed("seal", lambda: sealed(shares, member))
@@ -227,14 +229,14 @@ def unmasked(member: Member, question: UnmaskTask, own: Shares) -> Unmasked:
     )
 
 
-def take_off(total: Words, attempt: Attempt, told: dict[str, Unmasked]) -> None:
-    place = {site: number for number, site in enumerate(attempt.secure.sites, start=1)}
+def take_off(total: Words, sites: tuple[str, ...], told: dict[str, Unmasked]) -> None:
+    place = {site: number for number, site in enumerate(sites, start=1)}
     for site, pairs in next(iter(told.values())).pairs.items():
         own = {place[t]: bytes.fromhex(answer.own[site]) for t, answer in told.items()}
-        add_mask(total, N_NUMBERS, combined(own), attempt, negative=True)
+        add_mask(total, N_NUMBERS, combined(own), negative=True)
         for other in pairs:
             pair = {place[t]: bytes.fromhex(a.pairs[site][other]) for t, a in told.items()}
-            add_mask(total, N_NUMBERS, combined(pair), attempt, negative=site < other)
+            add_mask(total, N_NUMBERS, combined(pair), negative=site < other)
 
 
 def report(sent: Weights, n_sites: int, n_dropped: int) -> None:
@@ -247,7 +249,7 @@ def report(sent: Weights, n_sites: int, n_dropped: int) -> None:
     up, down = plain.up / 2**20, sum(tensor.nbytes for tensor in sent.values()) / 2**20
     more = (secure.up - plain.up + secure.small) / 2**20
     print(f"\n{n_sites} sites, {n_dropped} dropped out, {down / 4 * 2**20 / 1e6:.1f} M parameters")
-    steps = ("encode", "mask", "seal", "pack")
+    steps = ("digest", "encode", "mask", "seal", "pack")
     told = ", ".join(f"{step} {secure.typical(step):.2f}" for step in steps)
     print(
         f"  a site      plain {plain.typical('pack'):5.2f} s, masked "

@@ -1,6 +1,7 @@
 """What real processes, TLS and transport add to a round: a coordinator and three sites on loopback.
 
-Usage: python benchmarks/transport.py [--rounds 4] [--base-features 64] [--upload float32] [--secure]
+Usage: python benchmarks/transport.py [--rounds 4] [--base-features 64] [--upload float32]
+    [--secure]
 
 Provisions a federation, starts every program with its one command, and trains a network of 30.4
 million parameters for one step a round. Printed are, from the run's own log, the time of a round

@@ -15,7 +15,10 @@ Differences from the paper's protocol, and why they are allowed:
   whole run and a drop-out costs them nothing; shares travel with the update, so that no question
   comes before it;
 * agreeing (the paper's round 3, needed against a coordinator that tells sites different survivors)
-  uses codes under the pair's secret in the place of signatures: sites trust the same keys.
+  uses codes under the pair's secret in the place of signatures: sites trust the same keys;
+* seeds depend on the whole question, weights included, against a coordinator that has one site
+  train and the others stand still (Pasquini et al. 2022, "Eluding secure aggregation in federated
+  learning via model inconsistency"): the masks of sites with different questions do not cancel.
 
 Against whom this protects, in plain words:
 
@@ -69,12 +72,13 @@ SIGNED_AS = "updates"  # in the place of an attempt's number, which has 32 digit
 CHUNK_BYTES = 2**20  # of key stream at once, however long the vector
 SEAL_BYTES = 12  # nonce of ChaCha20-Poly1305
 ZEROS = bytes(CHUNK_BYTES)
+STREAM = canonical_json([PROTOCOL, "stream"])  # seeds are bound to everything else
 
 Share = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 """Of a seed, in hexadecimal digits."""
 Sealed = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/=]+$", max_length=1_000_000)]
 """In base64. Of one site for one other; nobody else reads or changes it."""
-Purpose = Literal["pair seed", "stream", "shares", "agreement"]
+Purpose = Literal["pair seed", "shares", "agreement"]
 
 
 @record
@@ -114,13 +118,16 @@ class Attempt:
     method: str
     round: int
     secure: SecureRound
+    question: Key
+    """Hash of all that a site was asked, the weights and the agreed configuration included: sites
+    that were asked different things derive different masks, which do not cancel."""
 
     def info(self, purpose: Purpose, *names: str) -> bytes:
         """Return what makes keys differ between purposes, attempts, rosters and sites."""
         secure = self.secure
         bound = [secure.roster.nonce, company_digest(secure.roster), secure.threshold]
         where = [PROTOCOL, purpose, self.run, self.method, self.round]
-        return canonical_json([*where, *bound, secure.total_count, *names])
+        return canonical_json([*where, *bound, secure.total_count, self.question, *names])
 
 
 @dataclass(frozen=True)
@@ -159,17 +166,15 @@ def masked(vector: Words, n_sums: int, member: Member) -> tuple[Words, dict[str,
     """
     own = secrets.token_bytes(SECRET_BYTES)
     seeds = {other.site: member.pair_seed(other) for other in member.others}
-    add_mask(vector, n_sums, own, member.attempt)
+    add_mask(vector, n_sums, own)
     for other, seed in seeds.items():
-        add_mask(vector, n_sums, seed, member.attempt, negative=member.site > other)
+        add_mask(vector, n_sums, seed, negative=member.site > other)
     return vector, _shares(own, seeds, member.attempt.secure)
 
 
-def add_mask(
-    vector: Words, n_sums: int, seed: bytes, attempt: Attempt, *, negative: bool = False
-) -> None:
+def add_mask(vector: Words, n_sums: int, seed: bytes, *, negative: bool = False) -> None:
     """Add a seed's key stream to a vector in place, or subtract it."""
-    stream = key_stream(derived_key(seed, attempt.info("stream")))
+    stream = key_stream(derived_key(seed, STREAM))
     noise = bytearray(CHUNK_BYTES)
     for part in parts(vector, n_sums):
         size = CHUNK_BYTES // part.itemsize

@@ -9,10 +9,12 @@ from client.secure.keys import member_of, require_keys
 from client.secure.promises import Masked, keep_attempt, round_file
 from client.site import Agreement, SiteConfig, site_log
 from common.axes import Weights
+from common.codec import content_hash
 from common.errors import PolicyError
 from common.federation import Federation
 from common.fixed_point import encoded
 from common.messages import MaskedUpdate, TrainTask, Update
+from common.packing import weights_digest
 from common.round_sums import n_sums, to_sums
 from common.secure_aggregation import SecureAggregation
 from common.secure_round import Attempt, SecureRound, masked, sealed
@@ -70,12 +72,16 @@ def masked_update(
         )
     numbers = to_sums(count, update.loss, update.validation, regions)
     vector = encoded(sent, trained, count / secure.total_count, numbers)
-    member = member_of(site, Attempt(task.run, task.method, task.round, secure))
+    question = content_hash(
+        [agreement.terms.task, agreement.terms.config, task, weights_digest(sent)]
+    )
+    attempt = Attempt(task.run, task.method, task.round, secure, question)
+    member = member_of(site, attempt)
     told, shares = masked(vector, n_sums(regions), member)
     for_others = sealed(shares, member)
     keep_attempt(
         round_file(site, task.run, task.method, task.round, "attempt"),
-        Masked(secure=secure, own=shares[site.name]),
+        Masked(secure=secure, question=question, own=shares[site.name]),
     )
     require_secure(site, agreement, task)  # again: the round may have been agreed to meanwhile
     site_log(site).info(

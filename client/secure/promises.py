@@ -33,6 +33,8 @@ class Masked:
     """The latest attempt of a round that was answered. Never leaves the site."""
 
     secure: SecureRound
+    question: Key
+    """Hash of all that was asked."""
     own: Shares
     """This site's own shares of its own seeds."""
 

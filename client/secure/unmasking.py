@@ -87,7 +87,8 @@ def _attempt(site: SiteConfig, task: AgreeTask | UnmaskTask) -> tuple[Attempt, S
             f"{', '.join(secure.sites)}, each once, found {', '.join(names) or 'none'}",
             "privacy",
         )
-    return Attempt(task.run, task.method, task.round, secure), found.own
+    attempt = Attempt(task.run, task.method, task.round, secure, found.question)
+    return attempt, found.own
 
 
 def _promise(site: SiteConfig, task: AgreeTask | UnmaskTask) -> None:

@@ -11,7 +11,7 @@ from common.fixed_point import parts
 from common.messages import Agreed, AgreeTask, TrainTask, Unmasked, UnmaskTask
 from common.round_sums import RoundSums, n_sums, of_sums
 from common.secret_shares import combined
-from common.secure_round import Attempt, SecureRound, add_mask
+from common.secure_round import SecureRound, add_mask
 from common.secure_sum import Key, Words
 from server.experiment import Experiment
 from server.secure.masked_sum_file import MaskedSum
@@ -40,10 +40,9 @@ def opened_sum(run: Experiment, task: TrainTask, found: MaskedSum) -> tuple[Word
     secure, survivors = found.survivors.secure, found.sites
     codes = _codes(run, task, found)
     told = _told(run, task, found, codes)
-    attempt = Attempt(task.run, task.method, task.round, secure)
     regions = tuple(run.task.regions)
     try:
-        _take_off(found.vector, n_sums(regions), attempt, survivors, told)
+        _take_off(found.vector, n_sums(regions), secure, survivors, told)
         _, numbers = parts(found.vector, n_sums(regions))
         return found.vector, of_sums(numbers, regions, len(survivors), secure.total_count)
     except MessageError as error:
@@ -110,23 +109,23 @@ def _told(
 def _take_off(
     total: Words,
     n_numbers: int,
-    attempt: Attempt,
+    secure: SecureRound,
     survivors: Sequence[str],
     told: Mapping[str, Unmasked],
 ) -> None:
     """Take all masks that are left off the sum, in place."""
-    number = {site: place for place, site in enumerate(attempt.secure.sites, start=1)}
-    dropped = [site for site in attempt.secure.sites if site not in survivors]
+    number = {site: place for place, site in enumerate(secure.sites, start=1)}
+    dropped = [site for site in secure.sites if site not in survivors]
 
     def seed(shares: Mapping[str, str]) -> bytes:
         return combined({number[site]: bytes.fromhex(share) for site, share in shares.items()})
 
     for site in survivors:
         own = seed({teller: answer.own[site] for teller, answer in told.items()})
-        add_mask(total, n_numbers, own, attempt, negative=True)
+        add_mask(total, n_numbers, own, negative=True)
         for other in dropped:
             pair = seed({teller: answer.pairs[site][other] for teller, answer in told.items()})
-            add_mask(total, n_numbers, pair, attempt, negative=site < other)
+            add_mask(total, n_numbers, pair, negative=site < other)
 
 
 def _good(

@@ -39,7 +39,7 @@ def members(n: int, **changes: object) -> list[Member]:
         total_count=n * (n + 1) // 2,
     )
     secure = replace(secure, **changes)  # type: ignore[type-var]
-    attempt = Attempt("run", "fedavg", 1, secure)
+    attempt = Attempt("run", "fedavg", 1, secure, "a" * 64)
     return [Member(attempt, site, key) for site, key in private.items()]
 
 
@@ -69,10 +69,10 @@ def opened_sum(everyone: Sequence[Member], survivors: Sequence[int], tellers: in
     dropped = [everyone[number].site for number in range(n) if number not in survivors]
     for site, of_seeds in shares.items():
         own = {number_of[t]: bytes.fromhex(of_seeds[t].own) for t in asked}
-        add_mask(total, N_SUMS, combined(own), attempt, negative=True)
+        add_mask(total, N_SUMS, combined(own), negative=True)
         for other in dropped:
             pair = {number_of[t]: bytes.fromhex(of_seeds[t].pairs[other]) for t in asked}
-            add_mask(total, N_SUMS, combined(pair), attempt, negative=site < other)
+            add_mask(total, N_SUMS, combined(pair), negative=site < other)
     return total
 
 
@@ -123,12 +123,13 @@ def test_both_sites_of_a_pair_derive_its_seed_and_another_attempt_has_another() 
             {"run": "next"},
             {"method": "fedprox"},
             {"round": 2},
+            {"question": "b" * 64},
             {"secure": replace(one.attempt.secure, threshold=4)},
             {"secure": replace(one.attempt.secure, total_count=7)},
             {"secure": replace(one.attempt.secure, roster=Roster(nonce="1" * 32, keys=()))},
         )
     ]
-    assert len({seed, one.pair_seed(keys[third.site]), *different}) == 8
+    assert len({seed, one.pair_seed(keys[third.site]), *different}) == 9
 
 
 def test_only_its_receiver_opens_what_was_sealed_and_only_as_it_was() -> None:

@@ -75,6 +75,8 @@ class Fates:
     """(site, kind of message, round); keys are asked for before round 1."""
     killed_at: str | None = None
     """Kind of message that the coordinator does not come to send."""
+    inconsistent: set[str] = field(default_factory=set)
+    """Sites that train from other weights than the rest."""
     change: Callable[[str, str, object], object] = lambda _site, _kind, body: body
     """(site, kind, question) -> the question that arrives."""
     sent: list[tuple[str, str, dict[str, Any], Any]] = field(default_factory=list)
@@ -123,6 +125,8 @@ class Hospitals(InProcessGrid):
 
     def trained(self, site: SiteConfig, task: TrainTask, sent: Any) -> tuple[object, Any]:
         agreement = agreement_of(site)
+        if site.name in self.fates.inconsistent:
+            sent = {name: tensor + np.float32(0.5) for name, tensor in sent.items()}
         require_secure(site, agreement, task)
         move = np.float32(MOVES.get(site.name, self.cases[site.name] / 2))
         dice = {"one": 0.5} if task.round > 1 and site.name == "b" else None
@@ -341,6 +345,19 @@ def test_wrong_shares_lose_the_round_and_nothing_false_is_learned(go) -> None:
     assert [(event.site, event.code) for event in the(SiteFailed, events)] == [
         ("a", "policy:privacy")
     ]
+
+
+@pytest.mark.parametrize("differs", ["rate", "weights"])
+def test_sites_that_were_asked_different_things_open_nothing(go, differs: str) -> None:
+    def lie(site: str, kind: str, body: object) -> object:
+        if isinstance(body, TrainTask) and site != "a" and differs == "rate":
+            return replace(body, rate_factor=1e-9)  # all others stand still
+        return body
+
+    inconsistent = {"a"} if differs == "weights" else set()
+    bias, events = go(Fates(change=lie, inconsistent=inconsistent))
+    assert bias == 0.0
+    assert len(the(SumLost, events)) == 1
 
 
 def test_survivors_that_differ_from_site_to_site_open_nothing(go) -> None:
