@@ -1,6 +1,7 @@
 """What real processes, TLS and transport add to a round: a coordinator and three sites on loopback.
 
 Usage: python benchmarks/transport.py [--rounds 4] [--base-features 64] [--upload float32]
+    [--secure]
 
 Provisions a federation, starts every program with its one command, and trains a network of 30.4
 million parameters for one step a round. Printed are, from the run's own log, the time of a round
@@ -28,10 +29,12 @@ from common.codec import write_toml
 from common.config import Evaluation, Model, Planning, RunConfig, Training
 from common.federation import Federation, Upload
 from common.schedules import Constant
+from common.secure_aggregation import SecureAggregation
 from simulation.phantoms import PhantomSite, PhantomStudy, partition_of, write_study
 
 SITES = ("alpha", "beta", "gamma")
 COMMAND = [sys.executable, "-m", "consilium"]
+UPDATES = ("SiteTrained", "SiteMasked")
 START_S, RUN_S = 120, 1800
 
 
@@ -55,7 +58,7 @@ def study() -> PhantomStudy:
     return PhantomStudy(seed=3, field_of_view_mm=(140.0, 168.0, 144.0), sites=sites)
 
 
-def config(rounds: int, base_features: int, upload: Upload) -> RunConfig:
+def config(rounds: int, base_features: int, upload: Upload, *, secure: bool) -> RunConfig:
     """Return a run of so many rounds of one step."""
     return RunConfig(
         task="brats-2021",
@@ -67,6 +70,7 @@ def config(rounds: int, base_features: int, upload: Upload) -> RunConfig:
             min_sites=len(SITES),
             local_steps=1,
             upload=upload,
+            secure_aggregation=SecureAggregation(min_sites=len(SITES)) if secure else None,
         ),
         model=Model(
             configuration="3d_fullres",
@@ -131,7 +135,7 @@ def overheads(run: Path) -> list[float]:
     found = events(run)
     trained: dict[object, float] = {}
     for event in found:
-        if event["event"] == "SiteTrained":
+        if event["event"] in UPDATES:
             seconds = float(str(event["seconds"]))
             trained[event["round"]] = max(trained.get(event["round"], 0.0), seconds)
     return [
@@ -187,9 +191,10 @@ def measure(home: Path, wanted: RunConfig) -> None:
         call("coordinator", "run", home / "first.toml", *kit, "--out", first)
         wait_for((first / "report.html").exists, RUN_S)
         print(call("coordinator", "status", *kit))
-        found, uploads = overheads(first), [e for e in events(first) if e["event"] == "SiteTrained"]
+        found, uploads = overheads(first), [e for e in events(first) if e["event"] in UPDATES]
         print(
-            f"{len(found)} rounds, 3 sites, {wanted.federation.upload}: "
+            f"{len(found)} rounds, 3 sites, {wanted.federation.upload}"
+            f"{', only sums seen' if wanted.federation.secure_aggregation else ''}: "
             f"{int(str(uploads[-1]['upload_bytes'])) / 2**20:.1f} MiB from a site; "
             f"{statistics.median(found):.1f} s of a round are no training "
             f"({min(found):.1f} to {max(found):.1f}), "
@@ -220,12 +225,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--base-features", type=int, default=64)
     parser.add_argument("--upload", choices=("float32", "float16", "int8"), default="float32")
+    parser.add_argument("--secure", action="store_true")
     given = parser.parse_args()
     os.environ.setdefault("PYTHONPATH", str(Path(__file__).parents[1]))
     with tempfile.TemporaryDirectory(prefix="transport-") as folder:
         home = Path(folder)
         try:
-            measure(home, config(given.rounds, given.base_features, given.upload))
+            wanted = config(given.rounds, given.base_features, given.upload, secure=given.secure)
+            measure(home, wanted)
         except (TimeoutError, subprocess.CalledProcessError):
             for log in (*home.glob("*.log"), *home.glob("kits/*/state/**/*.log")):
                 print(f"== {log.name}\n{log.read_text(errors='replace')[-2000:]}")

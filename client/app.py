@@ -1,4 +1,4 @@
-"""The Flower side of a site: eleven kinds of message in, records out, and no text about errors.
+"""The Flower side of a site: thirteen kinds of message in, records out, and no text about errors.
 
 Flower sends an exception's text and traceback to the coordinator; either may name a patient's
 folder. Here every error becomes a code; its text goes to the site's own log.
@@ -28,6 +28,7 @@ from client.egress.questions import keep_question
 from client.permission import require_action, require_size
 from client.policy import Action
 from client.privacy.releases import note_release
+from client.secure import keys, unmasking
 from client.site import SiteConfig, load_site, site_log
 from common.axes import Weights
 from common.errors import (
@@ -39,6 +40,7 @@ from common.errors import (
     PolicyError,
 )
 from common.messages import (
+    AgreeTask,
     ErrorCode,
     FirstStageTask,
     FloorTask,
@@ -50,8 +52,10 @@ from common.messages import (
     RankTask,
     TestTask,
     TrainTask,
+    UnmaskTask,
     ValidateTask,
 )
+from common.secure_sum import MaskKey
 from common.wire import body_of, n_bytes, to_content, weights_of
 
 T = TypeVar("T")
@@ -85,13 +89,21 @@ def _answering_weights(
     return lambda message, context: _answer(action, message, context, answer)
 
 
+def _key(site: SiteConfig, task: KeysTask) -> MaskKey:
+    """Return a public key for one sum of counts, or for all sums of updates of a run."""
+    make = keys.run_key if task.purpose == "updates" else masking.make_key
+    return make(site, task)
+
+
 # All that a site can be asked to do.
-app.query("keys")(_answering("keys", KeysTask, masking.make_key))
+app.query("keys")(_answering("keys", KeysTask, _key))
 app.query("measure")(_answering("measure", MeasureTask, agreement.measure_site))
 app.query("prepare")(_answering("prepare", PrepareTask, agreement.prepare_site))
 app.query("first_stage")(
     _answering_weights("first_stage", FirstStageTask, first_stage.predict_first_stage)
 )
+app.query("agree")(_answering("agree", AgreeTask, unmasking.agree))
+app.query("unmask")(_answering("unmask", UnmaskTask, unmasking.unmask))
 app.train()(_answering_weights("train", TrainTask, rounds.train_round))
 app.train("personalise")(
     _answering_weights("personalise", PersonaliseTask, personalise.personalise)

@@ -54,6 +54,8 @@ def make_key(site: SiteConfig, task: KeysTask) -> MaskKey:
         PolicyError: when the policy is another, the company too small or not the one of before,
             or the attempt was answered already.
     """
+    if task.purpose != "counts":
+        raise PolicyError(f"secure sum: a key for {task.purpose} masks no counts", "privacy")
     if site.policy.fingerprint != "secure-sum":
         raise PolicyError(
             f"policy.fingerprint: {site.policy.fingerprint!r} masks nothing", "privacy"
@@ -66,7 +68,7 @@ def make_key(site: SiteConfig, task: KeysTask) -> MaskKey:
         for unused in path.parent.glob("*.key"):
             unused.unlink(missing_ok=True)  # of attempts that came to nothing
         attempt = _Attempt(private_key=new_private_key(), sites=tuple(sorted(task.sites)))
-        _write_once(path, canonical_json(attempt))
+        write_once(path, canonical_json(attempt))
     attempt = _kept(path)
     key = MaskKey(site=site.name, public_key=public_key_of(attempt.private_key))
     if site.identity is None:
@@ -97,7 +99,7 @@ def masked_counts(site: SiteConfig, run: str, roster: Roster, fingerprint: Finge
     _check_roster(site, run, roster, attempt)
     vector = to_vector(fingerprint)
     _spend(path)
-    _write_once(_members(site, run), canonical_json(attempt.sites))
+    write_once(_members(site, run), canonical_json(attempt.sites))
     _check_company(site, run, attempt.sites)  # again: two could have come to this line
     told = masked(vector, site.name, attempt.private_key, run, roster)
     names = ", ".join(attempt.sites)
@@ -108,7 +110,7 @@ def masked_counts(site: SiteConfig, run: str, roster: Roster, fingerprint: Finge
 def data_digest(site: SiteConfig, run: str, fingerprint: Fingerprint) -> str:
     """Return a keyed hash of the fingerprint: equal while the data are, and only within a run."""
     path = site.state_folder / "fingerprint.key"
-    _write_once(path, secrets.token_bytes(SECRET_BYTES))
+    write_once(path, secrets.token_bytes(SECRET_BYTES))
     secret = path.read_bytes()
     if len(secret) != SECRET_BYTES:
         raise DiskError(f"{path}: expected {SECRET_BYTES} bytes, found {len(secret)}; delete it")
@@ -190,7 +192,7 @@ def _members(site: SiteConfig, run: str) -> Path:
     return _folder(site, run) / "members.json"
 
 
-def _write_once(path: Path, content: bytes) -> None:
+def write_once(path: Path, content: bytes) -> None:
     """Write a file that only this user can read, unless it is there; the first writer wins."""
     make_folder(path.parent)
     try:

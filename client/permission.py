@@ -87,6 +87,7 @@ def require_terms(site: SiteConfig, terms: PrepareTask) -> None:
     require_task(policy, terms.task)
     if site.name not in terms.config.federation.held_out:
         require_epsilon(policy.max_epsilon, terms.config)
+        _require_sums(policy, terms)
     if policy.configs is not None and config not in policy.configs:
         raise PolicyError(f"policy.configs: {config} is not among them", "config")
     if policy.plans is not None and terms.plan_hash not in policy.plans:
@@ -146,6 +147,15 @@ def require_training(site: SiteConfig, agreement: Agreement, n_steps: int) -> fl
     n_epochs = n_steps * (privacy.sampling_rate if privacy else share)
     require_time_left(site, n_epochs)
     return n_epochs
+
+
+def _require_sums(policy: Policy, terms: PrepareTask) -> None:
+    if policy.updates == "secure-sum" and terms.config.federation.secure_aggregation is None:
+        raise PolicyError(
+            "policy.updates: expected a run with federation.secure_aggregation, in which only sums "
+            "of updates are seen, found one that shows this site's",
+            "privacy",
+        )
 
 
 def _needs_a_person(policy: Policy) -> bool:

@@ -28,6 +28,8 @@ Action: TypeAlias = Literal[
     "postprocess",
     "first_stage",
     "keys",
+    "agree",
+    "unmask",
 ]
 """All that a site can be asked to do (`client.app`)."""
 
@@ -52,7 +54,9 @@ class Policy:
     min_cases_per_aggregate: MinCases = DEFAULT_MIN_CASES
     """Fewest cases of which means and quartiles of metrics are released; of fewer, only ranks."""
     min_secure_sites: Annotated[int, Ge(FEWEST_SITES)] = FEWEST_SITES
-    """Fewest sites, this one included, whose fingerprints are summed unseen."""
+    """Fewest sites, this one included, whose fingerprints or updates are summed unseen."""
+    updates: Literal["plain", "secure-sum"] = "plain"
+    """Whether the coordinator may see this site's updates, or only sums of several sites'."""
     edited_plans: bool = False
     """Whether to train by a plan that does not follow from the fingerprints but was changed by a
     person at the coordinator."""

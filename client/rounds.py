@@ -19,6 +19,7 @@ from client.prediction.segment import averaging_of
 from client.privacy.budget import spent
 from client.privacy.patients import site_patients
 from client.privacy.private_round import train_private_round
+from client.secure.masked_update import masked_update, require_secure
 from client.site import Agreement, SiteConfig
 from client.statistics import load_local, save_local, statistics_file
 from client.training.local_training import LocalRound, train_locally
@@ -28,6 +29,7 @@ from client.upload import prepare_upload
 from common.augmentation import preset_of
 from common.axes import LabelMap, Weights
 from common.case import Case
+from common.errors import PolicyError
 from common.evaluation.metrics import BRATS_RULES
 from common.messages import TrainTask, Update, Validated, ValidateTask
 from common.network import load_all_weights, weights_of
@@ -47,6 +49,7 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
     """
     began = time.monotonic()
     agreement = permitted_agreement(site, task.run, task.plan_hash)
+    require_secure(site, agreement, task)
     training, _ = split(site, agreement)
     wanted = LocalRound(site, agreement, task, weights, len(training))
     require_training(site, agreement, wanted.n_steps)
@@ -68,12 +71,16 @@ def train_round(site: SiteConfig, task: TrainTask, weights: Weights) -> tuple[Up
         validation=validation,
         spent=spent(site, agreement) if agreement.terms.config.privacy else None,
     )
+    if task.secure is not None:
+        return masked_update(site, agreement, task, update, weights, trained)
     return update, withhold(payload, weights, task.withheld_fraction)
 
 
 def validate(site: SiteConfig, task: ValidateTask, weights: Weights) -> Validated:
     """Test the weights after a round, with this site's statistics, on its validation cases."""
     agreement = permitted_agreement(site, task.run, task.plan_hash)
+    if agreement.terms.config.federation.secure_aggregation is not None:
+        raise PolicyError("secure sum: validation is told only as a part of a sum", "privacy")
     network, device, ready = network_after(site, agreement, task.method, task.round, weights)
     return Validated(dice=validation_dice(site, agreement, network, device) if ready else None)
 

@@ -228,6 +228,12 @@ class RunConfig:
             )
         if lines := self._unprotected():
             raise ValueError("; ".join(lines))
+        if self._sums_statistics():
+            raise ValueError(
+                "model.batch_norm: 'shared' sends running statistics, whose changes have no "
+                "bound that federation.secure_aggregation could add them within; expected "
+                "'local-statistics' or 'local', or another norm"
+            )
         if self._lacks_affine_parameters():
             raise ValueError(
                 "model.batch_norm: 'local' keeps scale and shift at each site, so a held-out site "
@@ -283,6 +289,10 @@ class RunConfig:
     def _corrects_statistics(self) -> bool:
         other = self.model.norm == "batch" and self.model.batch_norm != "local-statistics"
         return other and "feddyn" in self.federation.methods
+
+    def _sums_statistics(self) -> bool:
+        shared = self.model.norm == "batch" and self.model.batch_norm == "shared"
+        return shared and self.federation.secure_aggregation is not None
 
     def _lacks_affine_parameters(self) -> bool:
         local = self.model.norm == "batch" and self.model.batch_norm == "local"

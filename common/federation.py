@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import StringConstraints, model_validator
 
 from common.codec import record
+from common.secure_aggregation import LOOKS_AT_SINGLE_UPDATES, SecureAggregation
 
 MethodName = Literal[
     "fedavg",
@@ -117,6 +118,8 @@ class Federation:
     """An update whose norm is so many times the median of the rounds before is refused."""
     upload: Upload = "float32"
     """How sites send what they learned: whole weights, or the change in fewer bytes."""
+    secure_aggregation: SecureAggregation | None = None
+    """Whether the coordinator sees only the sum of a round's updates; it sees each if absent."""
     join_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
     """How long the coordinator waits for the sites to connect."""
 
@@ -172,6 +175,31 @@ def withstood(method: MethodName, n_faulty: int, n_updates: int) -> int:
     return next(able, 0)
 
 
+def unsummable(federation: Federation) -> list[str]:
+    """Return what a federation wants that the sum of a round's updates cannot give."""
+    secure = federation.secure_aggregation
+    if secure is None:
+        return []
+    found = [
+        f"federation.methods: {method} {LOOKS_AT_SINGLE_UPDATES[method]}, which secure_aggregation "
+        "lets nobody see"
+        for method in federation.methods
+        if method in LOOKS_AT_SINGLE_UPDATES
+    ]
+    wrong = {
+        "federation.upload: expected 'float32' with secure_aggregation, which sends whole numbers "
+        f"of its own, found {federation.upload!r}": federation.upload != "float32",
+        "federation.max_norm_ratio: expected none with secure_aggregation, for nobody sees the "
+        "norm of an update": federation.max_norm_ratio is not None,
+        "federation.late_rounds: expected 0 with secure_aggregation, for a late update has the "
+        f"masks of its own round, found {federation.late_rounds}": federation.late_rounds > 0,
+        f"federation.min_sites: expected at least {secure.min_sites}, the fewest of which "
+        f"secure_aggregation opens a sum, found {federation.min_sites}": federation.min_sites
+        < secure.min_sites,
+    }
+    return [*found, *(line for line, is_wrong in wrong.items() if is_wrong)]
+
+
 def lacking(federation: Federation) -> list[str]:
     """Return what the methods of a run need and do not have."""
     found = [
@@ -191,6 +219,7 @@ def lacking(federation: Federation) -> list[str]:
             "federation.root_site: expected a site that trains, "
             f"found {federation.root_site!r}, which is held out"
         )
+    found += unsummable(federation)
     for method in federation.methods:
         n_faulty = federation.n_faulty or 0
         if federation.min_sites < (fewest := fewest_sites(method, n_faulty)):

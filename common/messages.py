@@ -18,6 +18,7 @@ from common.planning.fingerprint import Fingerprint
 from common.planning.plan import Plan
 from common.privacy.mechanism import Spent
 from common.ranks.rank_sums import RankSums
+from common.secure_round import Sealed, SecureRound, Share
 from common.secure_sum import MAX_SITES, Key, Nonce, Roster
 from common.task import Task
 
@@ -74,6 +75,8 @@ class KeysTask:
     """Of the attempt; never used before."""
     sites: Annotated[tuple[SiteName, ...], MaxLen(MAX_SITES)]
     """All that will mask together."""
+    purpose: Literal["counts", "updates"] = "counts"
+    """For "updates" the site has one key for the whole run (`common.secure_round`)."""
 
 
 @record
@@ -139,6 +142,18 @@ class TrainTask:
     """Share of the update that the site is not to send (`common.partial_sharing`)."""
     rate_factor: Annotated[float, Gt(0), Le(1)] = 1.0
     """What the learning rate is multiplied by, after plateaus (`common.schedules`)."""
+    secure: SecureRound | None = None
+    """With it: answer your update masked for the sum of these sites."""
+
+
+@record
+class MaskedUpdate:
+    """Beside a masked update: what lets the other sites take off its masks, if need be."""
+
+    nonce: Nonce
+    """Of the attempt (`SecureRound.roster`)."""
+    shares: dict[SiteName, Sealed]
+    """For every other site of the roster; the coordinator cannot read them."""
 
 
 @record
@@ -147,16 +162,72 @@ class Update:
 
     round: Annotated[int, Ge(1)]
     n_cases: Count
+    """0 where the update is masked, as `n_steps` is; what is counted is masked as well."""
     n_steps: Count
     seconds: Annotated[float, Ge(0)]
     loss: float | None = None
-    """Mean training loss over the round's steps; None under privacy, for it has no noise."""
+    """Mean training loss over the round's steps; None under privacy, for it has no noise, and
+    where the update is masked."""
     scales: dict[str, Annotated[float, Gt(0)]] | None = None
     """Units of the tensors whose change was rounded (`common.transport`); None if none was."""
     validation: dict[str, float] | None = None
     """Mean Dice per region of the weights as received, on the site's validation cases."""
     spent: Spent | None = None
     """What training has cost; None without differential privacy."""
+    masked: MaskedUpdate | None = None
+    """Where only the sum is seen: then one masked vector lies beside this, and no weights."""
+
+
+@record
+class AgreeTask:
+    """Coordinator to a site of a secure round: these sites survived; agree to that, once."""
+
+    run: str
+    plan_hash: str
+    method: str
+    round: Annotated[int, Ge(1)]
+    nonce: Nonce
+    survivors: Annotated[tuple[SiteName, ...], MaxLen(MAX_SITES)]
+    """Whose masked updates will be opened, as their sum."""
+
+
+@record
+class Agreed:
+    """Site to coordinator: codes by which the other survivors know that it agreed."""
+
+    nonce: Nonce
+    codes: dict[SiteName, Key]
+
+
+@record
+class UnmaskTask:
+    """Coordinator to a survivor: take the masks off the sum, as far as it is yours to do."""
+
+    run: str
+    plan_hash: str
+    method: str
+    round: Annotated[int, Ge(1)]
+    nonce: Nonce
+    survivors: Annotated[tuple[SiteName, ...], MaxLen(MAX_SITES)]
+    codes: dict[SiteName, Key]
+    """By which other survivors tell this one that they agreed to the same survivors."""
+    shares: dict[SiteName, Sealed]
+    """What every other survivor sealed for this one."""
+
+
+@record
+class Unmasked:
+    """Survivor to coordinator: its shares of what is to be taken off the sum; nothing else.
+
+    Of a survivor never a share of a seed that it has with another survivor, of a site that
+    dropped out never a share of its own seed.
+    """
+
+    nonce: Nonce
+    own: dict[SiteName, Share]
+    """Of every survivor's own seed."""
+    pairs: dict[SiteName, dict[SiteName, Share]]
+    """By survivor: of its seeds with those who dropped out."""
 
 
 @record

@@ -161,7 +161,7 @@ def masked(values: Words, site: str, private_key: str, run: str, roster: Roster)
     for other in roster.keys:
         if other.site == site:
             continue
-        stream = _stream(_shared(private_key, other), run, roster, site, other.site)
+        stream = _stream(shared_secret(private_key, other), run, roster, site, other.site)
         for start in range(0, result.size, CHUNK_WORDS):
             part = result[start : start + CHUNK_WORDS]
             noise = np.frombuffer(stream.update(bytes(part.nbytes)), "<u8")
@@ -180,7 +180,12 @@ def added(vectors: Iterable[Words], n_words: int) -> Words:
     return total
 
 
-def _shared(private_key: str, other: MaskKey) -> bytes:
+def shared_secret(private_key: str, other: MaskKey) -> bytes:
+    """Return what this site and another can compute and nobody else; only a source of keys.
+
+    Raises:
+        PolicyError: for a public key that gives no secret.
+    """
     public = X25519PublicKey.from_public_bytes(bytes.fromhex(other.public_key))
     try:
         return _private(private_key).exchange(public)
@@ -190,12 +195,26 @@ def _shared(private_key: str, other: MaskKey) -> bytes:
         ) from None
 
 
+def derived_key(secret: bytes, info: bytes, n_bytes: int = SEED_BYTES) -> bytes:
+    """Return a key for one purpose (HKDF-SHA256); another `info` gives an unrelated one."""
+    return HKDF(SHA256(), n_bytes, salt=None, info=info).derive(secret)
+
+
+def key_stream(key: bytes) -> CipherContext:
+    """Return what encrypts with ChaCha20 from its first block; a key is for one stream only."""
+    return Cipher(algorithms.ChaCha20(key, FIRST_BLOCK), mode=None).encryptor()
+
+
+def company_digest(roster: Roster) -> str:
+    """Return the hash of all names and keys of a roster, in whatever order they stand."""
+    return content_hash(sorted((key.site, key.public_key) for key in roster.keys))
+
+
 def _stream(secret: bytes, run: str, roster: Roster, one: str, other: str) -> CipherContext:
     """Return the key stream of a pair; equal for both, and for no other run, attempt or roster."""
-    company = content_hash(sorted((key.site, key.public_key) for key in roster.keys))
+    company = company_digest(roster)
     info = canonical_json([PROTOCOL, run, roster.nonce, company, *sorted((one, other))])
-    seed = HKDF(SHA256(), SEED_BYTES, salt=None, info=info).derive(secret)
-    return Cipher(algorithms.ChaCha20(seed, FIRST_BLOCK), mode=None).encryptor()
+    return key_stream(derived_key(secret, info))
 
 
 def _statement(run: str, nonce: str, sites: Iterable[str], key: MaskKey) -> bytes:

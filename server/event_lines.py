@@ -19,9 +19,12 @@ from server.events import (
     SiteFailed,
     SiteJoined,
     SiteLeft,
+    SiteMasked,
     SitePersonalised,
     SiteTrained,
     SiteValidated,
+    SumLost,
+    SumOpened,
 )
 
 
@@ -76,7 +79,7 @@ def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - as ab
         case HeldOutScored():
             return f"{event.method}: {event.n_cases} cases of {event.site} scored"
         case _:
-            return ""
+            return _line_of_sum(event, n_rounds)
 
 
 def _line_of_site(event: SiteJoined | SiteLeft | ApprovalAwaited) -> str:
@@ -86,6 +89,22 @@ def _line_of_site(event: SiteJoined | SiteLeft | ApprovalAwaited) -> str:
         return f"{event.site} left the run"
     cases = "cases not told" if event.n_cases is None else f"{event.n_cases} cases"
     return f"{event.site} joined: {event.role}, {cases}"
+
+
+def _line_of_sum(event: Event, n_rounds: int) -> str:
+    match event:
+        case SiteMasked():
+            where = f"{event.method} round {event.round}/{n_rounds}: {event.site}"
+            return f"{where}: masked update in {event.seconds:.0f} s"
+        case SumOpened():
+            loss = "private" if event.loss is None else f"{event.loss:.3f}"
+            where = f"{event.method} round {event.round}/{n_rounds}"
+            return f"{where}: sum of {len(event.sites)} sites opened: loss {loss}"
+        case SumLost():
+            where = f"{event.method} round {event.round}/{n_rounds}"
+            return f"{where} LOST, the weights stay: {event.reason}"
+        case _:
+            return ""
 
 
 def _line_of_trouble(event: SiteFailed | ReplyIgnored | SiteExcluded) -> str:

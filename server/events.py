@@ -92,6 +92,48 @@ class SiteTrained:
 
 
 @record
+class SiteMasked:
+    """A site's masked update was received: as good as random, until it is part of a sum."""
+
+    method: str
+    round: int
+    site: str
+    seconds: float
+    upload_bytes: int
+    download_bytes: int = 0
+    """Of the question, repetitions included."""
+
+
+@record
+class SumOpened:
+    """The sum of a round's masked updates was opened: all that is known of them."""
+
+    method: str
+    round: int
+    sites: tuple[str, ...]
+    """Whose updates are in it."""
+    count: int
+    """What they count in the mean, together."""
+    loss: float | None = None
+    """Their mean training loss; None where it is private."""
+    dice: dict[str, float] | None = None
+    """Of the received weights, after the round before: mean over the sites that validate."""
+    update_norm: float
+    """L2 norm of the mean change."""
+    seconds: float
+    """That agreeing, telling shares and taking off the masks took."""
+
+
+@record
+class SumLost:
+    """Too few sites helped to open a round's sum: its updates are lost, the weights stay."""
+
+    method: str
+    round: int
+    reason: str
+
+
+@record
 class SiteValidated:
     """The weights after `round` were tested on a site's own validation cases."""
 
@@ -240,6 +282,9 @@ Event: TypeAlias = (
     | PlanMade
     | Note
     | SiteTrained
+    | SiteMasked
+    | SumOpened
+    | SumLost
     | SiteValidated
     | SitePersonalised
     | SiteFailed

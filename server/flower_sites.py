@@ -12,6 +12,8 @@ from common.axes import Weights
 from common.errors import FederationError, MessageError
 from common.evaluation.postprocess_choice import ValidationSums
 from common.messages import (
+    Agreed,
+    AgreeTask,
     ErrorCode,
     FirstStageDone,
     FirstStageTask,
@@ -30,6 +32,8 @@ from common.messages import (
     Tested,
     TestTask,
     TrainTask,
+    Unmasked,
+    UnmaskTask,
     Update,
     Validated,
     ValidateTask,
@@ -130,6 +134,16 @@ class FlowerSites:
             elif isinstance(answer, Reply):
                 yield Late(cast("TrainTask", question.purpose), answer)
             del answer, message  # before the next one is pulled
+
+    def agree(self, tasks: Mapping[str, AgreeTask], timeout_s: float) -> Answers[Agreed]:
+        """Ask survivors to agree to who survived."""
+        alone = {site: (task, None) for site, task in tasks.items()}
+        return self._ask(Agreed, "query.agree", alone, timeout_s)
+
+    def unmask(self, tasks: Mapping[str, UnmaskTask], timeout_s: float) -> Answers[Unmasked]:
+        """Ask survivors for their shares."""
+        alone = {site: (task, None) for site, task in tasks.items()}
+        return self._ask(Unmasked, "query.unmask", alone, timeout_s)
 
     def training(self) -> Mapping[str, TrainTask]:
         """Return what sites still work on after a deadline."""

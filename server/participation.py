@@ -7,14 +7,18 @@ the same sites.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from common.errors import FederationError
 from common.federation import FEWEST, Federation
 from common.messages import TrainTask
 from common.random import step_rng
-from server.events import EventLog, SiteExcluded, SiteFailed, SiteTrained, read_events
+from server.events import EventLog, SiteExcluded, SiteFailed, SiteMasked, SiteTrained, read_events
 from server.planning.cohort import Cohort
 from server.strategies import Strategy
+
+Answered: TypeAlias = SiteFailed | SiteTrained | SiteMasked
+"""What a site made of a round."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def exclude_failing(limit: int | None, cohort: Cohort, log: EventLog, events: Pa
     """Give up the sites that failed in so many rounds one after the other, with the reason."""
     if limit is None:
         return
-    outcomes = [e for _, e in read_events(events) if isinstance(e, SiteFailed | SiteTrained)]
+    outcomes = [e for _, e in read_events(events) if isinstance(e, Answered)]
     for site in left_in_run(cohort, events):
         failed = _failed_in_a_row([event for event in outcomes if event.site == site])
         if len(failed) >= limit:
@@ -128,12 +132,12 @@ def require_quorum(
         )
 
 
-def _failed_in_a_row(happened: Sequence[SiteFailed | SiteTrained]) -> list[SiteFailed]:
+def _failed_in_a_row(happened: Sequence[Answered]) -> list[SiteFailed]:
     """Return a site's failures since its last good update, from its events.
 
     A round that was repeated counts by its last outcome.
     """
-    outcomes: dict[tuple[str, int], SiteFailed | SiteTrained] = {}
+    outcomes: dict[tuple[str, int], Answered] = {}
     for event in happened:
         outcomes.pop((event.method, event.round), None)
         outcomes[event.method, event.round] = event

@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from common.schedules import Plateau, Schedule, plateau_factor
-from server.events import SiteTrained, read_events
+from server.events import SiteTrained, SumOpened, read_events
 
 
 def rate_factor(schedule: Schedule, events: Path, method: str, round_: int) -> float:
@@ -24,10 +24,14 @@ def rate_factor(schedule: Schedule, events: Path, method: str, round_: int) -> f
     if not isinstance(schedule, Plateau):
         return 1.0
     rounds: dict[int, dict[str, SiteTrained]] = defaultdict(dict)
+    summed: dict[int, float] = {}
     for _, event in read_events(events):
         if isinstance(event, SiteTrained) and event.method == method and event.round < round_:
             rounds[event.round][event.site] = event
-    return plateau_factor(schedule, [_mean_loss(rounds[number]) for number in sorted(rounds)])
+        if isinstance(event, SumOpened) and event.method == method and event.round < round_:
+            summed[event.round] = event.loss or 0.0  # none is private
+    losses = {number: _mean_loss(trained) for number, trained in rounds.items()} | summed
+    return plateau_factor(schedule, [losses[number] for number in sorted(losses)])
 
 
 def _mean_loss(trained: dict[str, SiteTrained]) -> float:

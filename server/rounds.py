@@ -8,9 +8,10 @@ from common.federation import MethodName
 from common.messages import TrainTask, ValidateTask
 from common.network import build_network
 from common.planning.plan import configuration_of
+from common.secure_sum import MaskKey
 from server.best_round import best_state, keep_if_best
 from server.early_stop import stops
-from server.events import Note, RoundFinished, SiteTrained, SiteValidated, read_events
+from server.events import Note, RoundFinished, SiteMasked, SiteTrained, SiteValidated, read_events
 from server.experiment import Experiment
 from server.participation import (
     Outcome,
@@ -27,6 +28,8 @@ from server.run_folder import (
     read_state,
     save_checkpoint,
 )
+from server.secure.masked_sum_file import forget_sums
+from server.secure.summed_update import summed_update
 from server.sites import Failure
 from server.start import first_weights
 from server.strategies import State, Strategy, build_strategy
@@ -47,14 +50,16 @@ def train_method(run: Experiment, method: MethodName) -> tuple[Strategy, State]:
     """
     strategy = build_strategy(method, run.config.federation)
     done, state = _start(run, strategy)
+    keys: dict[str, MaskKey] = {}
     for round_ in range(done + 1, run.config.federation.rounds + 1):
         if reason := stops(
             run.config.federation.early_stop, run.folder.events, strategy.name, round_
         ):
             run.log.append(Note(text=reason))
             break
-        state, done = _round(run, strategy, state, round_), round_
-    if not _was_validated(run, strategy.name, done):
+        state, done = _round(run, strategy, state, round_, keys), round_
+    is_secure = run.config.federation.secure_aggregation is not None
+    if not is_secure and not _was_validated(run, strategy.name, done):
         _validate(run, strategy, state, done)
     return strategy, _final(run, strategy.name, state, done)
 
@@ -115,7 +120,9 @@ def _asked(run: Experiment, strategy: Strategy, round_: int) -> tuple[str, ...]:
     return sites_of_round(strategy, federation, run.cohort, events, busy, round_)
 
 
-def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> State:
+def _round(
+    run: Experiment, strategy: Strategy, state: State, round_: int, keys: dict[str, MaskKey]
+) -> State:
     """Run one round and keep its result on disk before anything else happens."""
     began, federation = time.monotonic(), run.config.federation
     task = TrainTask(
@@ -132,11 +139,16 @@ def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> St
     )
     asked = _asked(run, strategy, round_)
     outcome = Outcome()
-    before, updates = state, good_updates(run, strategy, state, task, asked, outcome)
-    state = strategy.aggregate(state, updates)
-    where = f"{strategy.name}, round {round_} (reasons in {run.folder.events})"
-    require_quorum(strategy, federation, run.cohort, asked, outcome, round_, where)
+    before = state
+    if federation.secure_aggregation is None:
+        state = strategy.aggregate(state, good_updates(run, strategy, state, task, asked, outcome))
+        where = f"{strategy.name}, round {round_} (reasons in {run.folder.events})"
+        require_quorum(strategy, federation, run.cohort, asked, outcome, round_, where)
+    else:
+        update = summed_update(run, strategy, state, task, asked, outcome, keys)
+        state = strategy.aggregate(state, [] if update is None else [update])
     state = _saved(run, strategy.name, round_, state)
+    forget_sums(run.folder.checkpoints(strategy.name))
     _keep_if_best(run, strategy.name, round_ - 1, before)
     seconds = time.monotonic() - began
     run.log.append(
@@ -163,7 +175,8 @@ def _log_finished(run: Experiment, method: str, round_: int) -> None:
     trained = {
         event.site: event.seconds
         for event in events
-        if isinstance(event, SiteTrained) and (event.method, event.round) == (method, round_)
+        if isinstance(event, SiteTrained | SiteMasked)
+        and (event.method, event.round) == (method, round_)
     }
     seconds = max(trained.values(), default=0.0)
     run.log.append(

@@ -11,6 +11,8 @@ from common.axes import Weights
 from common.errors import FederationError
 from common.evaluation.postprocess_choice import ValidationSums
 from common.messages import (
+    Agreed,
+    AgreeTask,
     FirstStageDone,
     FirstStageTask,
     FloorMeasured,
@@ -28,6 +30,8 @@ from common.messages import (
     Tested,
     TestTask,
     TrainTask,
+    Unmasked,
+    UnmaskTask,
     Update,
     Validated,
     ValidateTask,
@@ -112,6 +116,12 @@ class Sites(Protocol):
         Yields:
             One answer per site asked, duplicates, and what comes late from earlier rounds.
         """
+
+    def agree(self, tasks: Mapping[str, AgreeTask], timeout_s: float) -> Answers[Agreed]:
+        """Ask the survivors of a secure round to agree to who survived."""
+
+    def unmask(self, tasks: Mapping[str, UnmaskTask], timeout_s: float) -> Answers[Unmasked]:
+        """Ask the survivors of a secure round for the shares that open their sum."""
 
     def training(self) -> Mapping[str, TrainTask]:
         """Return what sites still work on after a deadline."""

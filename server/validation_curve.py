@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
-from server.events import SiteValidated, read_events
+from server.events import SiteValidated, SumOpened, read_events
 
 
 def validation_curve(events: Path, method: str) -> dict[int, float]:
@@ -22,4 +22,7 @@ def validation_curve(events: Path, method: str) -> dict[int, float]:
     for _, event in read_events(events):
         if isinstance(event, SiteValidated) and event.method == method and event.round > 0:
             dice[event.round][event.site] = fmean(event.dice.values())
+        elif isinstance(event, SumOpened) and event.method == method and event.dice:
+            dice[event.round - 1][""] = fmean(event.dice.values())  # of the weights as received
+    dice.pop(0, None)
     return {round_: fmean(by_site.values()) for round_, by_site in sorted(dice.items())}

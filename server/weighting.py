@@ -29,7 +29,7 @@ def count_of(update: Update, config: RunConfig, plan: Plan) -> int:
         return 1
     if config.federation.weighting == "cases":
         return update.n_cases
-    expected = _steps(config, plan, update.n_cases)
+    expected = steps_of(config, plan, update.n_cases)
     if update.n_steps != expected:
         raise MessageError(
             f"n_steps: expected {expected} of a site with {update.n_cases} cases, "
@@ -54,7 +54,7 @@ def require_countable(config: RunConfig, plan: Plan, n_cases: Sequence[int]) -> 
     """
     if config.federation.weighting != "steps" or config.federation.local_steps is not None:
         return
-    found = sum(_steps(config, plan, n) for n in n_cases)
+    found = sum(steps_of(config, plan, n) for n in n_cases)
     if found > MAX_CASES:
         raise ConfigError(
             f"federation.local_epochs: expected at most {MAX_CASES} steps of all sites in a round "
@@ -62,6 +62,7 @@ def require_countable(config: RunConfig, plan: Plan, n_cases: Sequence[int]) -> 
         )
 
 
-def _steps(config: RunConfig, plan: Plan, n_cases: int) -> int:
+def steps_of(config: RunConfig, plan: Plan, n_cases: int) -> int:
+    """Return the steps that a site with so many cases takes in a round."""
     batch_size = configuration_of(plan, config.model.configuration).batch_size
     return config.federation.steps_per_round(n_cases, batch_size)

@@ -11,6 +11,8 @@ KIND = re.compile(r"(?P<kind>[a-z_.]+) (?P<what>received|answered|failed)")
 REFUSED = re.compile(r"(?P<kind>[a-z_.]+) refused: (?P<why>.*)", re.DOTALL)
 WORDS = {
     "query.keys": "make a key for a secure sum",
+    "query.agree": "agree to the sites of a secure sum",
+    "query.unmask": "take the masks off a secure sum",
     "query.measure": "describe the data",
     "query.prepare": "agree on the plan and prepare the cases",
     "query.first_stage": "predict with the cascade's first stage",

@@ -17,6 +17,7 @@ from server.events import (
     SiteFailed,
     SiteJoined,
     SiteLeft,
+    SiteMasked,
     SiteTrained,
     read_events,
 )
@@ -103,7 +104,7 @@ def overhead_of(events: Sequence[Event], rounds: Sequence[RoundFinished]) -> Ove
     """Return what rounds cost beyond their slowest site's training; None without any."""
     slowest: dict[tuple[str, int], float] = {}
     for event in events:
-        if isinstance(event, SiteTrained):
+        if isinstance(event, SiteTrained | SiteMasked):
             key = (event.method, event.round)
             slowest[key] = max(slowest.get(key, 0.0), event.seconds)
     total = sum(event.seconds for event in rounds)
@@ -123,12 +124,12 @@ def _state(run: WantedRun, events: Sequence[Event]) -> str:
 
 def _method(events: Sequence[Event]) -> str | None:
     """Return the method of the latest event of a round."""
-    of_rounds = (SiteTrained, SiteFailed, RoundFinished)
+    of_rounds = (SiteTrained, SiteMasked, SiteFailed, RoundFinished)
     return next((event.method for event in reversed(events) if isinstance(event, of_rounds)), None)
 
 
 def _last_rounds(events: Sequence[Event]) -> tuple[SiteRound, ...]:
-    last = {event.site: event for event in events if isinstance(event, SiteTrained)}
+    last = {event.site: event for event in events if isinstance(event, SiteTrained | SiteMasked)}
     return tuple(
         SiteRound(
             site=site,
@@ -156,7 +157,7 @@ def _waits_for(events: Sequence[Event], method: str, config: RunConfig) -> str:
     answered = {
         event.site
         for event in events[began:]
-        if isinstance(event, SiteTrained | SiteFailed) and event.method == method
+        if isinstance(event, SiteTrained | SiteMasked | SiteFailed) and event.method == method
     }
     left = sorted(there.training - answered)
     return ", ".join(left)

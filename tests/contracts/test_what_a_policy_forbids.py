@@ -42,6 +42,8 @@ KINDS: dict[Action, str] = {
     "measure": "query.measure",
     "prepare": "query.prepare",
     "keys": "query.keys",
+    "agree": "query.agree",
+    "unmask": "query.unmask",
     "first_stage": "query.first_stage",
     "train": "train",
     "personalise": "train.personalise",
@@ -204,6 +206,16 @@ def test_a_plan_that_is_not_listed_is_refused(hospital, action: Action):
     hospital.allow(plans=("0" * 64,))
     hospital.refused(action, "plan")
     hospital.allow(plans=("0" * 64, hospital.plan.hash))
+    assert good(hospital.ask(action))
+
+
+@pytest.mark.parametrize("action", ["prepare", "train"])
+def test_a_run_that_shows_single_updates_is_refused_where_only_sums_may_be_seen(
+    hospital, action: Action
+):
+    hospital.allow(updates="secure-sum")
+    hospital.refused(action, "privacy")
+    hospital.allow(updates="plain")
     assert good(hospital.ask(action))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from server.best_round import best_state, keep_if_best
-from server.events import EventLog, SiteValidated
+from server.events import EventLog, SiteValidated, SumOpened
 from server.run_folder import RunFolder
 
 
@@ -44,6 +44,26 @@ def test_the_best_round_is_kept_and_no_other(tmp_path: Path, curve, best: int) -
     assert found[2]["global"]["w"].tolist() == [best] * 3
     names = [path.name for path in folder.checkpoints("fedavg").iterdir()]
     assert names == [f"best-{best:04d}.safetensors"]
+
+
+def test_validation_that_is_seen_only_as_its_sum_is_of_the_round_before(tmp_path: Path) -> None:
+    folder = run_of(tmp_path, {})
+    for round_, dice in ((1, 0.9), (2, 0.5), (3, 0.75)):
+        opened = SumOpened(
+            method="fedavg",
+            round=round_,
+            sites=("a", "b", "c"),
+            count=4,
+            dice={"WT": dice},
+            update_norm=1.0,
+            seconds=1.0,
+        )
+        EventLog(folder.events).append(opened)
+    for round_ in (1, 2, 3):
+        keep_if_best(folder, "fedavg", round_, state(round_))
+    found = best_state(folder, "fedavg")
+    assert found is not None
+    assert found[:2] == (2, 0.75)
 
 
 def test_keeping_a_round_again_changes_nothing(tmp_path: Path) -> None:

@@ -30,9 +30,12 @@ from server.events import (
     SiteFailed,
     SiteJoined,
     SiteLeft,
+    SiteMasked,
     SitePersonalised,
     SiteTrained,
     SiteValidated,
+    SumLost,
+    SumOpened,
     read_events,
 )
 
@@ -81,6 +84,18 @@ ALL: tuple[Event, ...] = (
         method="fedavg", site="a", n_steps=20, shared={"WT": 0.5, "ET": 0.25}, own={"WT": 0.75}
     ),
     ApprovalAwaited(site="b"),
+    SiteMasked(method="fedavg", round=2, site="a", seconds=61.5, upload_bytes=1000),
+    SumOpened(
+        method="fedavg",
+        round=2,
+        sites=("a", "b", "c"),
+        count=40,
+        loss=0.25,
+        dice={"WT": 0.5},
+        update_norm=1.5,
+        seconds=0.5,
+    ),
+    SumLost(method="fedavg", round=3, reason="3 sites must agree who survived, 2 did"),
 )
 
 
@@ -212,6 +227,12 @@ def test_a_whole_line_of_no_known_event_is_a_clear_mistake(tmp_path: Path, line:
         (ALL[15], "a left the run"),
         (ALL[14], "h released rank sums of 12 cases and 6 aggregates"),
         (ALL[18], "b waits for a person there to approve the run"),
+        (ALL[19], "fedavg round 2/3: a: masked update in 62 s"),
+        (ALL[20], "fedavg round 2/3: sum of 3 sites opened: loss 0.250"),
+        (
+            ALL[21],
+            "fedavg round 3/3 LOST, the weights stay: 3 sites must agree who survived, 2 did",
+        ),
         (ALL[17], "fedavg: a: Dice 0.375, of its own model 0.750"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.schedules import Plateau, Poly
-from server.events import EventLog, SiteTrained
+from server.events import EventLog, SiteTrained, SumOpened
 from server.plateau import rate_factor
 
 PLATEAU = Plateau(factor=0.1, patience_rounds=1)
@@ -55,3 +55,20 @@ def test_an_answer_that_was_given_twice_counts_once(events: Path) -> None:
 
 def test_other_schedules_leave_the_rate(events: Path) -> None:
     assert rate_factor(Poly(power=0.9), events, "fedavg", 4) == 1.0
+
+
+def test_losses_that_are_seen_only_as_their_sum_decide_as_well(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    for round_ in (1, 2, 3):
+        opened = SumOpened(
+            method="fedavg",
+            round=round_,
+            sites=("a", "b", "c"),
+            count=4,
+            loss=0.5,
+            update_norm=1.0,
+            seconds=1.0,
+        )
+        log.append(opened)
+    factors = [rate_factor(PLATEAU, tmp_path / "events.jsonl", "fedavg", n) for n in (3, 4)]
+    assert factors == pytest.approx([1.0, 0.1])

@@ -1,0 +1,78 @@
+"""A site's key for the secure rounds of a run, and what it demands of the others' keys."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from client.masking import write_once
+from client.site import SiteConfig
+from common.errors import DiskError, PolicyError
+from common.messages import KeysTask
+from common.secure_round import SIGNED_AS, Attempt, Member, SecureRound
+from common.secure_sum import (
+    MaskKey,
+    check_signature,
+    new_private_key,
+    public_key_of,
+    signature_of,
+)
+
+
+def run_key(site: SiteConfig, task: KeysTask) -> MaskKey:
+    """Return this site's public key for a run, signed if the site has a long-term key.
+
+    Raises:
+        PolicyError: when fewer sites than the policy wants are to mask together.
+    """
+    if site.name not in task.sites or len(set(task.sites)) < site.policy.min_secure_sites:
+        raise PolicyError(
+            f"policy.min_secure_sites: expected {site.name} and in all at least "
+            f"{site.policy.min_secure_sites} sites that mask their updates, found "
+            f"{', '.join(sorted(set(task.sites)))}",
+            "privacy",
+        )
+    key = MaskKey(site=site.name, public_key=public_key_of(_private_key(site, task.run)))
+    if site.identity is None:
+        return key
+    signature = signature_of(Path(site.identity), task.run, SIGNED_AS, (), key)
+    return replace(key, signature=signature)
+
+
+def member_of(site: SiteConfig, attempt: Attempt) -> Member:
+    """Return the site as a member of an attempt, with its private key."""
+    return Member(attempt, site.name, _private_key(site, attempt.run))
+
+
+def require_keys(site: SiteConfig, run: str, secure: SecureRound) -> None:
+    """Demand a roster of enough different sites with genuine keys, this one's own among them.
+
+    Raises:
+        PolicyError: with the rule "privacy".
+    """
+    keys = {key.site: key.public_key for key in secure.roster.keys}
+    if len(keys) != len(secure.roster.keys) or len(set(keys.values())) != len(keys):
+        raise PolicyError("secure sum: expected every site once, with a key of its own", "privacy")
+    if keys.get(site.name) != public_key_of(_private_key(site, run)):
+        raise PolicyError(
+            "secure sum: the roster holds another key than this site's own", "privacy"
+        )
+    if len(keys) < site.policy.min_secure_sites:
+        raise PolicyError(
+            f"policy.min_secure_sites: expected at least {site.policy.min_secure_sites} sites that "
+            f"mask their updates, found {len(keys)}",
+            "privacy",
+        )
+    for key in secure.roster.keys if site.peers is not None else ():
+        if key.site == site.name:
+            continue
+        if key.site not in (site.peers or {}):
+            raise PolicyError(f"secure sum: {key.site} is not among the pinned peers", "privacy")
+        check_signature((site.peers or {})[key.site], run, SIGNED_AS, (), key)
+
+
+def _private_key(site: SiteConfig, run: str) -> str:
+    path = site.run_folder(run) / "secure-rounds" / "key"
+    write_once(path, new_private_key().encode())
+    key = path.read_text()
+    if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
+        raise DiskError(f"{path}: expected 64 hexadecimal digits, found {len(key)}; delete it")
+    return key

@@ -1,0 +1,1 @@
+"""Rounds whose updates the coordinator sees only as their sum (`common.secure_round`)."""
