@@ -27,6 +27,7 @@ from server.run_folder import (
     read_state,
     save_checkpoint,
 )
+from server.site_privacy import aggregate
 from server.sites import Failure
 from server.strategies import State, Strategy, build_strategy
 from server.strategies.moving_average import averaged
@@ -132,7 +133,7 @@ def _round(run: Experiment, strategy: Strategy, state: State, round_: int) -> St
     asked = _asked(run, strategy, round_)
     outcome = Outcome()
     before, updates = state, good_updates(run, strategy, state, task, asked, outcome)
-    state = strategy.aggregate(state, updates)
+    state = aggregate(run, strategy, state, updates, len(asked), round_)
     where = f"{strategy.name}, round {round_} (reasons in {run.folder.events})"
     require_quorum(strategy, federation, run.cohort, asked, outcome, round_, where)
     state = _saved(run, strategy.name, round_, state)
