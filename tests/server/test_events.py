@@ -31,6 +31,7 @@ from server.events import (
     SiteJoined,
     SiteLeft,
     SitePersonalised,
+    SitePrivacySpent,
     SiteTrained,
     SiteValidated,
     read_events,
@@ -81,6 +82,9 @@ ALL: tuple[Event, ...] = (
         method="fedavg", site="a", n_steps=20, shared={"WT": 0.5, "ET": 0.25}, own={"WT": 0.75}
     ),
     ApprovalAwaited(site="b"),
+    SitePrivacySpent(
+        method="fedavg", round=1, n_sites=4, epsilon=1.9, delta=1e-3, warning="4 sites"
+    ),
 )
 
 
@@ -213,6 +217,7 @@ def test_a_whole_line_of_no_known_event_is_a_clear_mistake(tmp_path: Path, line:
         (ALL[14], "h released rank sums of 12 cases and 6 aggregates"),
         (ALL[18], "b waits for a person there to approve the run"),
         (ALL[17], "fedavg: a: Dice 0.375, of its own model 0.750"),
+        (ALL[-1], "fedavg round 1/3: site-level epsilon 1.90 at 0.001; 4 sites"),
     ],
 )
 def test_an_event_in_words(event: Event, line: str) -> None:
