@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import StringConstraints, model_validator
 
 from common.codec import record
+from common.privacy.site_level import PLAIN_MEAN, SiteLevelPrivacy
 from common.secure_aggregation import LOOKS_AT_SINGLE_UPDATES, SecureAggregation
 
 MethodName = Literal[
@@ -120,6 +121,8 @@ class Federation:
     """How sites send what they learned: whole weights, or the change in fewer bytes."""
     secure_aggregation: SecureAggregation | None = None
     """Whether the coordinator sees only the sum of a round's updates; it sees each if absent."""
+    site_privacy: SiteLevelPrivacy | None = None
+    """Site-level differential privacy by noise at the coordinator; none if absent."""
     join_timeout_s: Annotated[float, Gt(0)] = 24 * 3600.0
     """How long the coordinator waits for the sites to connect."""
 
@@ -214,6 +217,7 @@ def lacking(federation: Federation) -> list[str]:
             "federation.upload: expected 'float32' with partial-sharing, whose sites send values "
             f"and not changes, found {federation.upload!r}"
         )
+    found += _unprotected(federation)
     if federation.root_site in federation.held_out:
         found.append(
             "federation.root_site: expected a site that trains, "
@@ -227,4 +231,27 @@ def lacking(federation: Federation) -> list[str]:
                 f"federation.min_sites: expected at least {fewest}, for {method} withstands "
                 f"{n_faulty} faulty among so many, found {federation.min_sites}"
             )
+    return found
+
+
+def _unprotected(federation: Federation) -> list[str]:
+    """Return what the promise of `site_privacy` would not hold for."""
+    if federation.site_privacy is None:
+        return []
+    others = [method for method in federation.methods if method not in PLAIN_MEAN]
+    found = [
+        f"federation.methods: expected ones that use only the mean with site_privacy "
+        f"({', '.join(PLAIN_MEAN)}), found {method}"
+        for method in others
+    ]
+    if federation.secure_aggregation is not None:
+        found.append(
+            "federation.site_privacy: expected none with secure_aggregation, for an update that "
+            "nobody sees cannot be clipped"
+        )
+    if federation.weighting != "uniform":
+        found.append(
+            "federation.weighting: expected 'uniform' with site_privacy, so that no site counts "
+            f"more than another, found {federation.weighting!r}"
+        )
     return found

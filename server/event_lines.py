@@ -21,6 +21,7 @@ from server.events import (
     SiteLeft,
     SiteMasked,
     SitePersonalised,
+    SitePrivacySpent,
     SiteTrained,
     SiteValidated,
     SumLost,
@@ -56,7 +57,7 @@ def line_of(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - one line per
             return _line_of_round(event, n_rounds)
 
 
-def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - as above
+def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: C901, PLR0911 - as above
     match event:
         case SiteTrained():
             where = f"{event.method} round {event.round}/{n_rounds}: {event.site}"
@@ -74,6 +75,10 @@ def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - as ab
         case RoundFinished():
             where = f"{event.method} round {event.round}/{n_rounds}"
             return f"{where}: {event.n_sites} sites, {event.seconds:.0f} s"
+        case SitePrivacySpent():
+            warning = f"; {event.warning}" if event.warning else ""
+            where = f"{event.method} round {event.round}/{n_rounds}"
+            return f"{where}: site-level epsilon {event.epsilon:.2f} at {event.delta:g}{warning}"
         case PostprocessingChosen():
             return f"{event.method}: post-processing: {', then '.join(event.steps) or 'none helps'}"
         case HeldOutScored():

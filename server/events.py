@@ -192,6 +192,21 @@ class SiteExcluded:
 
 
 @record
+class SitePrivacySpent:
+    """A round was aggregated with site-level privacy; logged before its weights are used."""
+
+    method: str
+    round: int
+    n_sites: int
+    """That were asked, by which the sum was divided."""
+    epsilon: float
+    """Of every site, all rounds of all methods so far."""
+    delta: float
+    warning: str
+    """Why this means little; empty if nothing is known."""
+
+
+@record
 class RoundFinished:
     """The weights after this round are on the coordinator's disk."""
 
@@ -290,6 +305,7 @@ Event: TypeAlias = (
     | SiteFailed
     | ReplyIgnored
     | SiteExcluded
+    | SitePrivacySpent
     | RoundFinished
     | PostprocessingChosen
     | HeldOutScored

@@ -30,6 +30,7 @@ from server.run_folder import (
 )
 from server.secure.masked_sum_file import forget_sums
 from server.secure.summed_update import summed_update
+from server.site_privacy import aggregate
 from server.sites import Failure
 from server.start import first_weights
 from server.strategies import State, Strategy, build_strategy
@@ -141,7 +142,8 @@ def _round(
     outcome = Outcome()
     before = state
     if federation.secure_aggregation is None:
-        state = strategy.aggregate(state, good_updates(run, strategy, state, task, asked, outcome))
+        updates = good_updates(run, strategy, state, task, asked, outcome)
+        state = aggregate(run, strategy, state, updates, len(asked), round_)
         where = f"{strategy.name}, round {round_} (reasons in {run.folder.events})"
         require_quorum(strategy, federation, run.cohort, asked, outcome, round_, where)
     else:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from client.batches.patches import Batch
 from client.privacy.clipping import add_clipped
-from client.privacy.noise import Normals
+from common.privacy.noise import Normals
 
 LossOf = Callable[[Batch], Tensor]
 """From patches of one patient to their mean loss, a scalar with a graph."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.privacy.mechanism import Spent
-from server.events import SiteTrained
+from server.events import SitePrivacySpent, SiteTrained
 
 MEANING = (
     "Differential privacy of the patients of training sites: whoever sees all weights that a site "
@@ -29,17 +29,35 @@ class PrivacySection:
     sentence: str
     meaning: str
     costs: tuple[SiteCost, ...]
+    site_level: str = ""
+    """The promise to whole sites; empty if there is none."""
 
 
-def privacy_section(trained: Sequence[SiteTrained]) -> PrivacySection:
+def site_level_words(spent: Sequence[SitePrivacySpent]) -> str:
+    """Return what a report says of noise at the coordinator."""
+    if not spent:
+        return ""
+    last = max(spent, key=lambda event: event.epsilon)
+    return (
+        f"Site-level differential privacy (noise at the coordinator; the unit is a site, not a "
+        f"patient): epsilon {last.epsilon:.2f} at delta {last.delta:g} against those who see the "
+        f"models. {last.warning}".rstrip()
+    )
+
+
+def privacy_section(
+    trained: Sequence[SiteTrained], at_coordinator: Sequence[SitePrivacySpent] = ()
+) -> PrivacySection:
     """Return what a report says of privacy; without a cost where there was none."""
+    words = site_level_words(at_coordinator)
     last: dict[str, Spent] = {}
     for event in trained:
         known = last.get(event.site)
         if event.spent is not None and (known is None or event.spent.epsilon > known.epsilon):
             last[event.site] = event.spent
     if not last:
-        return PrivacySection("This run was trained without differential privacy.", "", ())
+        text = "This run was trained without differential privacy of patients."
+        return PrivacySection(text, "", (), words)
     most = max(last.values(), key=lambda spent: spent.epsilon)
     sentence = (
         f"This run has cost every patient at most epsilon {most.epsilon:.2f} at delta "
@@ -48,4 +66,4 @@ def privacy_section(trained: Sequence[SiteTrained]) -> PrivacySection:
     if any(event.spent is None for event in trained):
         sentence = "Some updates of this run had no differential privacy: no epsilon holds for it."
     costs = tuple(SiteCost(site, spent) for site, spent in sorted(last.items()))
-    return PrivacySection(sentence, MEANING, costs)
+    return PrivacySection(sentence, MEANING, costs, words)

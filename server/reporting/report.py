@@ -92,7 +92,7 @@ def write_report(run_dir: Path) -> Path:
         "sections": sections,
         "progress": site_progress(data),
         "pictures": sorted_pictures(data),
-        "privacy": privacy_section(data.trained),
+        "privacy": privacy_section(data.trained, data.site_privacy),
         "convergences": convergences(run_dir / "events.jsonl"),
         "summary": summary_sentences(data),
         "hd95_text": hd95_text(data.definition),

@@ -36,6 +36,7 @@ from server.events import (
     SiteFailed,
     SiteJoined,
     SitePersonalised,
+    SitePrivacySpent,
     SiteTrained,
     SiteValidated,
     read_events,
@@ -105,6 +106,8 @@ class ReportData:
     plan: Plan | None
     plan_made: PlanMade | None
     trained: tuple[SiteTrained, ...]
+    site_privacy: tuple[SitePrivacySpent, ...]
+    """In the order of the log; a round that was repeated costs again."""
     validated: tuple[SiteValidated, ...]
     personalised: tuple[SitePersonalised, ...]
     rounds: tuple[RoundFinished, ...]
@@ -205,6 +208,7 @@ def collect(run_dir: Path) -> ReportData:
         config_text=config.read_text(encoding="utf-8") if config.is_file() else "",
         plan=read_json(Plan, plan) if plan.is_file() else None,
         plan_made=next(iter(_last(events, PlanMade, lambda _: 0)), None),
+        site_privacy=tuple(e for e in events if isinstance(e, SitePrivacySpent)),
         trained=_last(events, SiteTrained, lambda event: (event.method, event.round, event.site)),
         validated=_last(
             events, SiteValidated, lambda event: (event.method, event.round, event.site)

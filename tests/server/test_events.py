@@ -32,6 +32,7 @@ from server.events import (
     SiteLeft,
     SiteMasked,
     SitePersonalised,
+    SitePrivacySpent,
     SiteTrained,
     SiteValidated,
     SumLost,
@@ -96,6 +97,9 @@ ALL: tuple[Event, ...] = (
         seconds=0.5,
     ),
     SumLost(method="fedavg", round=3, reason="3 sites must agree who survived, 2 did"),
+    SitePrivacySpent(
+        method="fedavg", round=1, n_sites=4, epsilon=1.9, delta=1e-3, warning="4 sites"
+    ),
 )
 
 
@@ -234,6 +238,7 @@ def test_a_whole_line_of_no_known_event_is_a_clear_mistake(tmp_path: Path, line:
             "fedavg round 3/3 LOST, the weights stay: 3 sites must agree who survived, 2 did",
         ),
         (ALL[17], "fedavg: a: Dice 0.375, of its own model 0.750"),
+        (ALL[-1], "fedavg round 1/3: site-level epsilon 1.90 at 0.001; 4 sites"),
     ],
 )
 def test_an_event_in_words(event: Event, line: str) -> None:

@@ -16,7 +16,9 @@ The literals are those of dp-accounting 0.6.0 (Google), made by::
     epsilon(rdp.RdpAccountant(), kinds, delta)
     epsilon(pld.PLDAccountant(value_discretization_interval=1e-5), kinds, delta)
 
-The second one's privacy loss distributions are exact up to 1e-5 per step: the true value.
+The second one's privacy loss distributions are exact up to 1e-5 per step: the true value. At
+fractional orders dp-accounting takes a little more than the Renyi divergence, opacus exactly that
+(compared with quadrature at order 2.5 of rate 0.25, noise 3: 3.70009 for 400 steps).
 """
 
 import math
@@ -50,7 +52,7 @@ SETTINGS = [  # (sampling rate, noise multiplier, steps)..., delta, RDP, true va
     ([(0.1, 1.0, 50), (0.2, 2.0, 100)], 1e-3, 5.862848, 5.067384),
     ([(0.02, 0.8, 300), (0.05, 1.5, 200), (1.0, 20.0, 5)], 1e-4, 4.315664, 3.686780),
 ]
-SAME_ORDER = (0, 1, 2, 4, 7, 8)  # where the best order is one that both libraries try
+SAME_ORDER = (0, 4, 7, 10)  # where the best order is one that both libraries try
 PARTS = 1e-3  # of epsilon: what 1e-5 per step may add up to
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
-from client.privacy import noise
-from client.privacy.noise import normal_pairs, secure_normals
+from common.privacy import noise
+from common.privacy.noise import normal_pairs, secure_normals
 
 CPU = torch.device("cpu")
 N = 300_000  # more than one block, and no multiple of one
