@@ -9,12 +9,13 @@ from pathlib import Path
 from client.dataset.inspection import Progress
 from client.service import connection_checks, kit_checks, site_checks
 from client.service.findings import Finding, any_failed, failed, not_checked
+from client.service.privacy_check import check_privacy
 from client.site import SiteConfig
 from common.errors import ConfigError, ConsiliumError
 from common.kit import SiteKit, read_site_kit
 
 NEED_KIT = ("dates", "package", "Flower", "site.toml", "connection", "authentication", "clock")
-NEED_SITE = ("data", "disk", "accelerator")
+NEED_SITE = ("data", "disk", "accelerator", "privacy")
 
 
 def check_kit(
@@ -51,6 +52,7 @@ def _own(kit: SiteKit, folder: Path, progress: Progress | None, *, data: bool) -
         "data": lambda site: site_checks.check_data(site, progress),
         "disk": site_checks.check_disk,
         "accelerator": site_checks.check_accelerator,
+        "privacy": check_privacy,
     }
     for name in NEED_SITE:
         if name == "data" and not data:

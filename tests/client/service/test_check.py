@@ -47,6 +47,7 @@ def test_a_sound_site_passes_every_check(make_kit, gate, monkeypatch):
         "data": "ok",
         "disk": "ok",
         "accelerator": "ok",
+        "privacy": "ok",
         "name of the coordinator": "ok",
         "connection": "ok",
         "certificate of the coordinator": "ok",
