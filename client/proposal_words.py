@@ -94,9 +94,14 @@ def _training(config: RunConfig) -> tuple[str, ...]:
         "part of this site: trains on its own cases",
         f"methods: {', '.join(federation.methods)}",
         f"rounds: up to {federation.rounds} of every method, {steps} of this site in each",
-        f"network: {model.architecture}, {model.configuration}",
+        f"network: {model.architecture}, {model.configuration}{_part(config)}",
         f"batch norm: {sharing}",
     )
+
+
+def _part(config: RunConfig) -> str:
+    few = config.training.trained == "biases-and-norms"
+    return "; only its biases, norms and heads are trained" if few else ""
 
 
 def _released_by_training(site: SiteConfig, config: RunConfig) -> tuple[str, ...]:

@@ -115,7 +115,9 @@ class Agreement:
         """Return by what the cascade's first stage was trained."""
         if self.terms.first_stage is None:
             raise ValueError("expected a cascade")
-        config = replace(self.terms.config, model=self.terms.first_stage.model)
+        config, model = self.terms.config, self.terms.first_stage.model
+        training = replace(config.training, trained="all")  # done; and it may have had no start
+        config = replace(config, model=model, training=training)
         return replace(self, terms=replace(self.terms, config=config, first_stage=None))
 
     def network(self) -> "nn.Module":

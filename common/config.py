@@ -42,6 +42,17 @@ ArchitectureName = Literal[
     "vnet",
 ]
 """Builders stand in `common.networks.table`."""
+WITH_HEADS: tuple[ArchitectureName, ...] = (
+    "unet",
+    "resunet",
+    "preact-resunet",
+    "resenc-unet",
+    "unet2d",
+    "resunet2d",
+    "denseunet2d",
+)
+"""Those whose networks tell which layers give the logits (`common.trained`)."""
+TrainedPart = Literal["all", "biases-and-norms"]
 OptimizerName = Literal["sgd", "adam", "adamw"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -132,6 +143,9 @@ class Training:
     """Whether the network is compiled; "auto" does so where it saves more time than it takes."""
     checkpoint_every_steps: Annotated[int, Ge(0)] = 100
     """How often a site keeps what it needs to go on inside a round; 0 for never."""
+    trained: TrainedPart = "all"
+    """All parameters, or biases, scales and shifts of norms, and heads only, of a model that
+    training starts from: far fewer values for privacy to add noise to (Bu et al. 2022)."""
 
 
 @record
@@ -226,7 +240,7 @@ class RunConfig:
                 "shared, which must be all parameters and no statistics; "
                 "expected 'local-statistics', or another norm"
             )
-        if lines := self._unprotected():
+        if lines := [*self._unprotected(), *self._untrainable()]:
             raise ValueError("; ".join(lines))
         if self._sums_statistics():
             raise ValueError(
@@ -283,6 +297,22 @@ class RunConfig:
             == "float16",
             "evaluation.personalised_steps: expected none with [privacy], for these steps have no "
             "noise": self.evaluation.personalised_steps is not None,
+        }
+        return [line for line, found in wrong.items() if found]
+
+    def _untrainable(self) -> list[str]:
+        """Return why it would not do to train only a part of the network."""
+        if self.training.trained == "all":
+            return []
+        model, site_privacy = self.model, self.federation.site_privacy
+        wrong = {
+            "model.start: expected a finished run with training.trained = 'biases-and-norms', for "
+            "frozen random weights learn nothing, found none": model.start is None,
+            f"model.architecture: expected one of {', '.join(WITH_HEADS)} with training.trained = "
+            "'biases-and-norms', for others do not tell which layers are their heads, found "
+            f"{model.architecture}": model.architecture not in WITH_HEADS,
+            "federation.site_privacy: expected none with training.trained = 'biases-and-norms', "
+            "for its noise moves frozen weights too": site_privacy is not None,
         }
         return [line for line, found in wrong.items() if found]
 

@@ -1,8 +1,9 @@
 """The weights that training starts from: random ones, or those of a finished run's model.
 
 Of another run's model a tensor is taken where its name and shape are equal: a network for other
-labels keeps its random heads. Under differential privacy a start from a model of other patients, or
-of public data, costs these patients nothing.
+labels keeps its random heads. What is frozen must be there whole: random, it would stay so. Under
+differential privacy a start from a model of other patients, or of public data, costs these patients
+nothing.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from common.config import FinishedRun
 from common.errors import ConfigError
 from common.files import write_atomically
 from common.network import initial_weights
+from common.trained import trained_names
 from server.events import Note
 from server.experiment import Experiment
 from server.run_folder import RunFolder, load_model
@@ -40,7 +42,8 @@ def first_weights(run: Experiment, network: nn.Module) -> Weights:
     """Return the weights of a method's first round; the same for every method of the run.
 
     Raises:
-        ConfigError: when the model to start from shares no tensor with the network.
+        ConfigError: when the model to start from shares no tensor with the network, or lacks one
+            that is frozen.
     """
     drawn = initial_weights(network, run.config.federation.seed)
     wanted = run.config.model.start
@@ -52,6 +55,7 @@ def first_weights(run: Experiment, network: nn.Module) -> Weights:
         raise ConfigError(
             f"model.start: {wanted.run}: expected a model with tensors of this network, found none"
         )
+    _require_frozen(run, network, taken)
     share = sum(w.size for w in taken.values()) / sum(w.size for w in drawn.values())
     text = (
         f"start: {len(taken)} of {len(drawn)} tensors ({share:.1%} of the values) are those of the "
@@ -59,3 +63,14 @@ def first_weights(run: Experiment, network: nn.Module) -> Weights:
     )
     run.log.append(Note(text=text))
     return {**drawn, **{name: found[name] for name in taken}}
+
+
+def _require_frozen(run: Experiment, network: nn.Module, taken: Weights) -> None:
+    trained = trained_names(network, run.config.training.trained)
+    names = {name for name, _ in network.named_parameters()}
+    if lacking := sorted(names - trained - set(taken)):
+        raise ConfigError(
+            f"model.start: expected a model with all {len(names - trained)} tensors that "
+            f"training.trained freezes, of the same shapes; {len(lacking)} differ, the first is "
+            f"{lacking[0]}"
+        )

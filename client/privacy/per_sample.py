@@ -39,8 +39,10 @@ def _of_instance_norm(layer: InstanceNorm, inputs: list[Tensor], backward: Tenso
 
 @_samples([nn.Conv2d, nn.Conv3d, Convolution3d, nn.ConvTranspose2d, nn.ConvTranspose3d])
 def _of_convolution(layer: Convolution, inputs: list[Tensor], backward: Tensor) -> Samples:
-    found = {layer.weight: torch.stack(_weight_gradients(layer, inputs[0], backward))}
-    if layer.bias is not None:
+    found = {}
+    if layer.weight.requires_grad:
+        found[layer.weight] = torch.stack(_weight_gradients(layer, inputs[0], backward))
+    if layer.bias is not None and layer.bias.requires_grad:
         found[layer.bias] = backward.flatten(2).sum(2)
     return found
 

@@ -22,6 +22,7 @@ from client.training.train import Learner, Objective, begin
 from common.axes import Weights
 from common.messages import TrainTask
 from common.random import step_rng
+from common.trained import freeze_others
 
 S = TypeVar("S")
 S_contra = TypeVar("S_contra", contravariant=True)
@@ -78,12 +79,14 @@ def train_locally(
         Number of steps and mean loss.
 
     Raises:
+        ConfigError: when a part of the network is to be trained that it does not tell.
         FederationError: when the loss, or with differential privacy a weight, is not finite.
         MemoryError: with one line that says what to change.
     """
     site, task = wanted.site, wanted.task
     chosen = wanted.agreement.terms.config.training
     proximal = task.proximal_mu > 0
+    freeze_others(network, chosen.trained)
     learner = begin(
         network, chosen, device, proximal=proximal, forward=_forward(wanted, network, device)
     )

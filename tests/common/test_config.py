@@ -390,3 +390,45 @@ def test_what_the_promise_of_privacy_would_not_hold_for_is_refused(
 ) -> None:
     (found,) = faults(**{"privacy": PRIVACY, "model__norm": "instance", **changed})
     assert line in found
+
+
+FEW = {
+    "training__trained": "biases-and-norms",
+    "model__start": {"run": "runs/public", "method": "fedavg"},
+    "model__norm": "group",
+}
+
+
+def test_all_parameters_are_trained_unless_the_file_says_otherwise() -> None:
+    assert loaded().training.trained == "all"
+    assert loaded(**FEW, privacy=PRIVACY).training.trained == "biases-and-norms"
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"model__start": None}, "model.start: expected a finished run with training.trained"),
+        ({"model__architecture": "vnet"}, "model.architecture: expected one of unet, resunet, "),
+        (
+            {
+                "federation__methods": ["fedavg"],
+                "federation__proximal_mu": None,
+                "federation__weighting": "uniform",
+                "federation__site_privacy": {
+                    "delta": 1e-3,
+                    "clip_norm": 1.0,
+                    "noise_multiplier": 1.0,
+                },
+            },
+            "federation.site_privacy: expected none with training.trained",
+        ),
+    ],
+)
+def test_a_part_of_a_network_is_trained_only_where_that_does_something(
+    changed: dict[str, object], line: str
+) -> None:
+    merged = {**FEW, **changed}
+    if merged["model__start"] is None:
+        del merged["model__start"]
+    (found,) = faults(**merged)
+    assert line in found

@@ -67,6 +67,24 @@ def test_a_model_of_another_network_is_refused(started):
         first_weights(run, network_of(run))
 
 
+def test_a_start_must_have_all_that_is_frozen_but_may_have_other_heads(started):
+    run, earlier = started
+    training = replace(run.config.training, trained="biases-and-norms")
+    run = replace(run, config=replace(run.config, training=training))
+    whole = initial_weights(network_of(run), 2)
+    other_head = {**whole, "heads.0.weight": np.zeros((3, 4, 1, 1, 1), np.float32)}
+    save_model(earlier.model("fedavg"), other_head)
+    keep_start(run.config.model.start, run.folder)
+    found = first_weights(run, network_of(run))
+    drawn = initial_weights(network_of(run), 1)
+    assert np.array_equal(found["heads.0.weight"], drawn["heads.0.weight"])
+    assert np.array_equal(found["up.0.weight"], whole["up.0.weight"])
+    other_images = {**whole, "encoder.0.0.weight": np.zeros((4, 2, 3, 3, 3), np.float32)}
+    save_model(run.folder.start, other_images)
+    with pytest.raises(ConfigError, match=r"all 7 tensors .* 1 differ, .* encoder\.0\.0\.weight"):
+        first_weights(run, network_of(run))
+
+
 def test_without_a_start_weights_are_random(toy_experiment, tmp_path):
     run = toy_experiment(tmp_path, None, {"a": 3, "b": 4})
     expected = initial_weights(network_of(run), 1)

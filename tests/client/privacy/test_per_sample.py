@@ -124,6 +124,19 @@ def test_a_layer_has_the_gradients_of_its_samples(name: str) -> None:
     require_equal(together(layer, images, weighted), expected, 1e-4)
 
 
+def test_frozen_weights_have_none_and_the_others_are_the_same() -> None:
+    torch.manual_seed(2)
+    network, images = LAYERS["after leaky ReLU"][0]().double(), torch.randn(3, 4, 4, 5, 4).double()
+    network[0].weight.requires_grad_(False)  # type: ignore[index,union-attr,operator]
+    engine = PerSample(network)
+    found = engine.gradients(lambda: weighted(network, images))
+    engine.close()
+    assert [gradient is None for gradient in found] == [True, *[False] * 5]
+    expected = one_at_a_time(network, images, weighted)
+    mine = [[g[sample] for g in found if g is not None] for sample in range(3)]
+    require_equal(mine, [tensors[1:] for tensors in expected], 1e-4)
+
+
 def test_bfloat16_gradients_of_images_flatter_than_the_kernel_are_right() -> None:
     torch.manual_seed(4)
     layer, images = Convolution3d(32, 32, 3, padding=1), torch.randn(2, 32, 2, 2, 2)
