@@ -8,8 +8,8 @@ over the whole run, and beside it
 
 * public: a model of the public site's cases alone, which costs no patient of the others anything
   and is what the others start from: what a federation has to beat;
-* without: the same federation, same start, without noise and clipping;
-* random-E: epsilon E from random weights, without the public start.
+* without: the same federation, same start, all weights, without noise and clipping;
+* all-E: epsilon E, but all weights are trained, and not only biases, norms and heads.
 
 With `--phantoms` the same federation learns whole tumours in synthetic brains instead. Prints a
 Markdown table and writes RUNS/price.svg. A run that is finished is not run again.
@@ -72,17 +72,18 @@ def config_of(name: str, config: RunConfig, out: Path) -> RunConfig:
     """Return the configuration of one run."""
     sites = replace(config, simulation=Simulation(csv="sites.csv"))
     start = replace(config.model, start=FinishedRun(run=str(out / PUBLIC), method="fedavg"))
+    everything = replace(config.training, trained="all")
     if name == PUBLIC:
         steps = (config.federation.local_steps or 1) * 2
         alone = replace(config.federation, min_sites=1, local_steps=steps)
-        one = replace(config, privacy=None, federation=alone)
+        one = replace(config, privacy=None, federation=alone, training=everything)
         return replace(one, simulation=Simulation(csv="public.csv"))
     if name == "without":
-        return replace(sites, privacy=None, model=start)
-    epsilon = float(name.removeprefix("random-"))
+        return replace(sites, privacy=None, model=start, training=everything)
+    epsilon = float(name.removeprefix("all-"))
     private = replace(config.privacy, epsilon=epsilon) if config.privacy else None
-    model = config.model if name.startswith("random-") else start
-    return replace(sites, privacy=private, model=model)
+    training = everything if name.startswith("all-") else config.training
+    return replace(sites, privacy=private, model=start, training=training)
 
 
 def run_one(name: str, config: RunConfig, data: Path, out: Path) -> pd.Series:
@@ -114,7 +115,7 @@ def draw(dice: dict[str, pd.Series], path: Path) -> None:
     """Plot mean Dice against epsilon, with the runs that have none as lines."""
     mpl.rcParams["svg.hashsalt"] = "consilium"
     figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
-    for prefix, label in (("", "from the public model"), ("random-", "from random weights")):
+    for prefix, label in (("", "biases, norms and heads"), ("all-", "all weights")):
         found = {
             float(name.removeprefix(prefix)): one.mean()
             for name, one in dice.items()
@@ -153,7 +154,7 @@ def main() -> None:
     write_toml(out / "whole.toml", config)
     prepare(config, data, load_study(out / "whole.toml", data).task, out)
     private = [f"{epsilon:g}" for epsilon in given.epsilons]
-    names = given.only or [PUBLIC, "without", *private, f"random-{private[-1]}"]
+    names = given.only or [PUBLIC, "without", *private, f"all-{private[-1]}"]
     dice = {name: run_one(name, config_of(name, config, out), data, out) for name in names}
     print(table(dice))
     draw(dice, out / "price.svg")
