@@ -76,7 +76,8 @@ def config_of(name: str, config: RunConfig, out: Path) -> RunConfig:
     if name == PUBLIC:
         steps = (config.federation.local_steps or 1) * 2
         alone = replace(config.federation, min_sites=1, local_steps=steps)
-        one = replace(config, privacy=None, federation=alone, training=everything)
+        random = replace(config.model, start=None)
+        one = replace(config, privacy=None, federation=alone, training=everything, model=random)
         return replace(one, simulation=Simulation(csv="public.csv"))
     if name == "without":
         return replace(sites, privacy=None, model=start, training=everything)
@@ -151,7 +152,7 @@ def main() -> None:
         data = draw_phantoms(out / "data", sizes or {})
         model = replace(config.model, output="regions")
         config = replace(config, task="brats-2021", model=model)
-    write_toml(out / "whole.toml", config)
+    write_toml(out / "whole.toml", config)  # for its paths and its task
     prepare(config, data, load_study(out / "whole.toml", data).task, out)
     private = [f"{epsilon:g}" for epsilon in given.epsilons]
     names = given.only or [PUBLIC, "without", *private, f"all-{private[-1]}"]
