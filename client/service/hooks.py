@@ -23,6 +23,7 @@ AGENT = "flwr-agentapp"
 START, CONNECTION = "flwr.supernode.start_client_internal", "flwr.supernode.fleet_http_connection"
 CLIENT, EXECUTION = "flwr.supernode.fleet_http_client", "flwr.supercore.superexec.run_superexec"
 TASK, ENDING = "flwr.supernode.runtime.run_clientapp", "flwr.supercore.exit.exit_handler"
+STATE, RUN = "flwr.supernode.nodestate.in_memory_nodestate", "flwr.supercore.run"
 NOT_KNOWN = {401, 403}  # by the gate or the SuperLink: trying twice does not help
 ABSENT_S = 6.0  # the coordinator asks for replies every few seconds
 
@@ -30,8 +31,11 @@ HOOKS: tuple[tuple[str, str, frozenset[str]], ...] = (
     (
         START,
         "_pull_and_store_message",
-        frozenset({"state", "object_store", "receive", "get_run", "get_fab", "pull_object"}),
+        frozenset({"state", "object_store", "receive", "get_run", "get_fab", "pull_object"})
+        | {"confirm_message_received"},
     ),
+    (START, "_push_messages", frozenset({"state"})),
+    (STATE, "InMemoryNodeState.get_messages_legacy", frozenset({"is_reply"})),
     (START, "_insert_message", frozenset({"msg", "state", "store"})),
     (CLIENT, "FleetHttpClient.SendNodeHeartbeat", frozenset({"request"})),
     (CLIENT, "FleetHttpClient.ActivateNode", frozenset({"request"})),
@@ -64,6 +68,8 @@ def demand_hooks() -> None:
     lacking = [line for hook in HOOKS if (line := _lacking(*hook))]
     if not isinstance(getattr(import_module(ENDING), "registered_exit_handlers", None), list):
         lacking.append(f"{ENDING}.registered_exit_handlers: expected a list")
+    if not hasattr(import_module(RUN), "RunNotRunningException"):
+        lacking.append(f"{RUN}.RunNotRunningException: expected a class, found none")
     if lacking:
         lines = "\n".join(lacking)
         raise ConfigError(
@@ -123,7 +129,10 @@ class _Guard:
             "receive": self._receive,
             "get_run": self._get_run,
             "get_fab": self._get_bundle,
-            "pull_object": self._pull_object,
+            "pull_object": _failing_when_stopped(self._pull_object),
+            "confirm_message_received": _failing_when_stopped(
+                self.calls["confirm_message_received"]
+            ),
         }
 
     def _receive(self) -> Any:
@@ -158,6 +167,71 @@ def _answer(code: str, message: Any, state: Any, store: Any) -> None:
     start: Any = import_module(START)
     reply = app.Message(app.Error(CONSILIUM_ERROR, code), reply_to=message)
     start._insert_message(reply, state, store)  # noqa: SLF001 - as above
+
+
+def _failing_when_stopped(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a call that fails like any other when the run has stopped.
+
+    Flower drops a message, and ends its task, when a part of it cannot be received. That the run
+    has stopped is no `Exception` and passes by there: the task would work on for nobody.
+    """
+    stopped = import_module(RUN).RunNotRunningException
+
+    def checked(*which: Any) -> Any:
+        try:
+            return call(*which)
+        except stopped:
+            raise RuntimeError("its run has stopped") from None
+
+    return checked
+
+
+def wait_for_own_replies() -> None:
+    """Send replies until the one to the message taken last is among them.
+
+    Flower sends what it finds first and then takes the next message, before which it sends nothing
+    more. A reply that was left over, as to a run that stopped while its message was received, would
+    go in the place of the true one. That would lie here until the next message, which the
+    coordinator does not send, for it waits for the true one. To be called after the recording of
+    answers is installed, which replaces Flower's own function and nobody else's.
+    """
+    start: Any = import_module(START)
+    pull, push = start._pull_and_store_message, start._push_messages  # noqa: SLF001 - as above
+    taken: set[str] = set()
+
+    def pull_noted(**arguments: Any) -> int | None:
+        def receive() -> Any:
+            if received := arguments["receive"]():
+                taken.clear()
+                taken.add(received[0].metadata.message_id)
+            return received
+
+        pulled: int | None = pull(**{**arguments, "receive": receive})
+        return pulled
+
+    def push_until_replied(**arguments: Any) -> None:
+        noting = _NotingState(arguments["state"])
+        while not taken <= noting.replied_to:
+            push(**{**arguments, "state": noting})
+
+    start._pull_and_store_message = pull_noted  # noqa: SLF001 - as above
+    start._push_messages = push_until_replied  # noqa: SLF001 - as above
+
+
+class _NotingState:
+    """A SuperNode's state that notes to which messages it gave replies, sent or failed."""
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+        self.replied_to: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def get_messages_legacy(self, **which: Any) -> Any:
+        replies = self._state.get_messages_legacy(**which)
+        self.replied_to |= {reply.metadata.reply_to_message_id for reply in replies}
+        return replies
 
 
 def keep_pulse(pulse: Path) -> None:

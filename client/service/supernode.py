@@ -46,6 +46,7 @@ def launch(folder: Path) -> None:
     hooks.sign_off_before_signing_on(files.node)
     hooks.keep_trying()
     install(site.egress_ledger)
+    hooks.wait_for_own_replies()
     _write_secret(files)
     address = f"{LOOPBACK}:{_free_port()}"
     sys.argv = ["flower-supernode", *_arguments(kit, folder, address, files)]
