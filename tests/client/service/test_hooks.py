@@ -1,6 +1,7 @@
 import pytest
 
 from client.service import hooks
+from client.service.hooks import parts
 from common.errors import ConfigError
 
 
@@ -13,7 +14,7 @@ def test_a_part_that_is_missing_or_called_differently_is_named(monkeypatch):
         ("flwr.no_such_module", "f", frozenset()),
         (hooks.TASK, "run_clientapp", frozenset({"tocken"})),
     )
-    monkeypatch.setattr(hooks, "HOOKS", lacking)
+    monkeypatch.setattr(parts, "HOOKS", lacking)
     with pytest.raises(ConfigError) as caught:
         hooks.demand_hooks()
     assert str(caught.value).splitlines() == [
@@ -31,4 +32,4 @@ def test_our_codes_may_leave_and_flowers_texts_may_not():
 def test_the_site_answers_with_the_code_of_its_app():
     from client.app import CONSILIUM_ERROR
 
-    assert hooks.CONSILIUM_ERROR == CONSILIUM_ERROR
+    assert parts.CONSILIUM_ERROR == CONSILIUM_ERROR
