@@ -5,6 +5,7 @@ site's ledger says.
 """
 
 import hashlib
+import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -18,6 +19,9 @@ from safetensors.numpy import load_file
 from client.egress.entry import records_of
 from client.egress.reading import read, verify
 from common.codec import write_toml
+from common.config import RunConfig
+from common.privacy.settings import PatientPrivacy
+from common.secure_aggregation import SecureAggregation
 
 SITES = ("alpha", "beta", "gamma")
 PATIENT = "Mustermann_Erika"
@@ -52,6 +56,7 @@ def test_three_hospitals_train_and_the_ledgers_say_what_left(
     assert connections == dict.fromkeys(SITES, "connected")
     assert_ledgers_say(filled, [b for p, b in network.requests() if p.endswith("/push-object")])
     assert_nothing_of_a_patient(filled, archives, network)
+    assert_a_private_run_shows_sums_only(filled, tiny_study.config, events)
     assert_nobody_else_was_called(filled)
 
 
@@ -97,6 +102,38 @@ def assert_nothing_of_a_patient(hospitals, archives, network) -> None:
         voxels = np.asarray(nib.load(image).dataobj, dtype=np.float32).ravel()
         assert voxels[voxels != 0][:64].tobytes() not in everything
     assert n_searched > 10
+
+
+def assert_a_private_run_shows_sums_only(hospitals, config: RunConfig, events) -> None:
+    """Run a round with noise and masks on the same hospitals, whose ledgers a person opened."""
+    name, home = "study-2", hospitals.home
+    ledgers = {site: hospitals.kits / site / "state" / "privacy.jsonl" for site in SITES}
+    for ledger in ledgers.values():
+        hospitals.call("privacy", ledger, "--open", "--epsilon", "20", "--delta", "0.1")
+    private = replace(
+        config,
+        federation=replace(
+            config.federation,
+            rounds=1,
+            min_sites=3,
+            secure_aggregation=SecureAggregation(min_sites=3),
+        ),
+        model=replace(config.model, norm="group"),
+        privacy=PatientPrivacy(delta=0.01, clip_norm=0.1, sampling_rate=0.5, noise_multiplier=2.0),
+    )
+    write_toml(home / f"{name}.toml", private)
+    run = home / "runs" / name
+    kit = ("--kit", hospitals.coordinator)
+    hospitals.call("coordinator", "run", home / f"{name}.toml", *kit, "--out", run)
+    hospitals.wait_until((run / "report.html").is_file, "the private run finishes", 420)
+    (opened,) = events(run, "SumOpened")
+    assert opened["sites"] == [*SITES]
+    assert "loss" not in opened
+    assert events(run, "SiteTrained") == []
+    for ledger in ledgers.values():
+        told = json.loads(hospitals.call("privacy", ledger, "--json"))
+        assert [(one["run"], one["steps"]) for one in told["runs"]] == [(name, 2)]
+        assert 0 < told["spent"] < 20
 
 
 def assert_nobody_else_was_called(hospitals) -> None:
