@@ -87,10 +87,10 @@ def test_a_record_of_another_kind_is_a_bad_message() -> None:
         body_of(Update, to_content(TASK))
 
 
-@pytest.mark.parametrize("loss", ["NaN", "Infinity", '"0.5"', "null"])
-def test_a_number_that_is_none_is_a_bad_message(loss: str) -> None:
-    text = f'{{"round": 1, "n_cases": 1, "n_steps": 1, "loss": {loss}, "seconds": 1}}'
-    with pytest.raises(MessageError, match="loss: expected"):
+@pytest.mark.parametrize("seconds", ["NaN", "Infinity", '"0.5"', "null"])
+def test_a_number_that_is_none_is_a_bad_message(seconds: str) -> None:
+    text = f'{{"round": 1, "n_cases": 1, "n_steps": 1, "loss": 0.5, "seconds": {seconds}}}'
+    with pytest.raises(MessageError, match="seconds: expected"):
         body_of(Update, with_body(text.encode()))
 
 
