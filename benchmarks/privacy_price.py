@@ -6,8 +6,9 @@ Usage: python benchmarks/privacy_price.py [--data DATA | --phantoms] [--out RUNS
 Runs `configs/hippocampus-private.toml` for every epsilon, each patient of the four sites protected
 over the whole run, and beside it
 
-* public: a model of the public site's cases alone, which costs no patient of the others anything
-  and is what the others start from: what a federation has to beat;
+* public: a model of the public site's cases alone, which costs no patient of the others anything;
+* start: the same weights under the federation's own plan (another patch), one step at a rate of
+  next to nothing: what a federation has to beat;
 * without: the same federation, same start, all weights, without noise and clipping;
 * all-E: epsilon E, but all weights are trained, and not only biases, norms and heads.
 
@@ -36,7 +37,7 @@ from simulation.simulate import load_study
 
 CONFIG = Path(__file__).parents[1] / "configs" / "hippocampus-private.toml"
 PUBLIC = "public"
-PRIVATE_RATE = 0.2  # of the learning rate: what noise spoils grows with its square
+STILL = 1e-12  # learning rate of weights that stay as they are
 
 
 def draw_phantoms(folder: Path, sizes: dict[str, int]) -> Path:
@@ -80,12 +81,15 @@ def config_of(name: str, config: RunConfig, out: Path) -> RunConfig:
         random = replace(config.model, start=None)
         one = replace(config, privacy=None, federation=alone, training=everything, model=random)
         return replace(one, simulation=Simulation(csv="public.csv"))
+    if name == "start":
+        once = replace(config.federation, rounds=1, local_steps=1)
+        training = replace(everything, learning_rate=STILL)
+        return replace(sites, privacy=None, model=start, federation=once, training=training)
     if name == "without":
         return replace(sites, privacy=None, model=start, training=everything)
     epsilon = float(name.removeprefix("all-"))
     private = replace(config.privacy, epsilon=epsilon) if config.privacy else None
     training = everything if name.startswith("all-") else config.training
-    training = replace(training, learning_rate=PRIVATE_RATE * training.learning_rate)
     return replace(sites, privacy=private, model=start, training=training)
 
 
@@ -126,7 +130,7 @@ def draw(dice: dict[str, pd.Series], path: Path) -> None:
         }
         if found:
             axes.plot(sorted(found), [found[e] for e in sorted(found)], "o-", label=label)
-    for name, style in (("without", "--"), (PUBLIC, ":")):
+    for name, style in (("without", "--"), ("start", ":")):
         if name in dice:
             axes.axhline(dice[name].mean(), linestyle=style, color="0.4", label=name)
     axes.set_xscale("log")
@@ -157,7 +161,7 @@ def main() -> None:
     write_toml(out / "whole.toml", config)  # for its paths and its task
     prepare(config, data, load_study(out / "whole.toml", data).task, out)
     private = [f"{epsilon:g}" for epsilon in given.epsilons]
-    names = given.only or [PUBLIC, "without", *private, f"all-{private[-1]}"]
+    names = given.only or [PUBLIC, "start", "without", *private, f"all-{private[-1]}"]
     dice = {name: run_one(name, config_of(name, config, out), data, out) for name in names}
     print(table(dice))
     draw(dice, out / "price.svg")
