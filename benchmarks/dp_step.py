@@ -23,8 +23,9 @@ from client.batches.patches import Batch
 from client.device import Device, choose_device, describe
 from client.privacy.clipping import add_clipped
 from client.privacy.per_sample import PerSample
-from client.privacy.private_step import Mechanism, clipped_sum, trained
+from client.privacy.private_step import Mechanism, clipped_sum
 from client.training.loss import segmentation_loss
+from client.training.optimise import trained
 from common.network import UNet, initial_weights, load_weights
 from common.planning.plan import Configuration
 from common.privacy.noise import secure_normals

@@ -138,6 +138,14 @@ class Federation:
             )
         return self
 
+    def counted(self, n_cases: int, n_steps: int) -> int:
+        """Return how often an update of a site with so many cases and steps counts in a mean."""
+        if self.weighting == "uniform":
+            return 1
+        if self.weighting == "cases":
+            return n_cases
+        return n_steps if self.local_steps is None else 1  # all take as many
+
     def steps_per_round(self, n_cases: int, batch_size: int) -> int:
         """Return the optimisation steps of a site with so many training cases, at least 1."""
         if self.local_epochs is None:

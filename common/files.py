@@ -110,6 +110,19 @@ def write_atomically(path: Path, content: bytes, *, mode: int = READABLE) -> Non
         temporary.write_bytes(content)
 
 
+def flush_folder(folder: Path) -> None:
+    """See to it that new names in a folder are still there after a power cut.
+
+    Raises:
+        OSError: when the folder cannot be opened or flushed.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def replacing(path: Path, *, mode: int = READABLE) -> Iterator[Path]:
     """Give a temporary neighbour to write to; flush it to disk and rename it to `path` at the end.

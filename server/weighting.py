@@ -25,17 +25,13 @@ def count_of(update: Update, config: RunConfig, plan: Plan) -> int:
     Raises:
         MessageError: under "steps", when the site did not take the steps that it was to take.
     """
-    if config.federation.weighting == "uniform":
-        return 1
-    if config.federation.weighting == "cases":
-        return update.n_cases
     expected = steps_of(config, plan, update.n_cases)
-    if update.n_steps != expected:
+    if config.federation.weighting == "steps" and update.n_steps != expected:
         raise MessageError(
             f"n_steps: expected {expected} of a site with {update.n_cases} cases, "
             f"found {update.n_steps}"
         )
-    return expected if config.federation.local_steps is None else 1
+    return config.federation.counted(update.n_cases, expected)
 
 
 def require_countable(config: RunConfig, plan: Plan, n_cases: Sequence[int]) -> None:

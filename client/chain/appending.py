@@ -21,7 +21,7 @@ from annotated_types import Ge
 from client.chain.line import NOTHING, E, Format, Torn, line_of
 from common.codec import read_json, record, write_json
 from common.errors import ConfigError, DiskError
-from common.files import make_folder
+from common.files import flush_folder, make_folder
 from common.secure_sum import Key
 
 
@@ -164,11 +164,7 @@ def _head(path: Path, format_: Format[E], size: int, make: bool) -> Head:
 def _write_head(path: Path, head: Head) -> None:
     """Write where the file ends; on the disk before anything else is appended."""
     write_json(head_file(path), head)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)  # a new name is safe only with its folder
-    finally:
-        os.close(folder)
+    flush_folder(path.parent)  # a new name is safe only with its folder
 
 
 def _append(handle: int, content: bytes) -> None:

@@ -42,11 +42,6 @@ class Mechanism:
             raise ValueError(f"expected finite values above 0, found {self}")
 
 
-def trained(network: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that get gradients."""
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-
 def clipped_sum(
     parameters: Sequence[nn.Parameter],
     patients: Iterable[Batch],

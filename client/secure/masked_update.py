@@ -11,7 +11,6 @@ from client.site import Agreement, SiteConfig, site_log
 from common.axes import Weights
 from common.codec import content_hash
 from common.errors import PolicyError
-from common.federation import Federation
 from common.fixed_point import encoded
 from common.messages import MaskedUpdate, TrainTask, Update
 from common.packing import weights_digest
@@ -63,7 +62,7 @@ def masked_update(
     """
     secure = cast("SecureRound", task.secure)
     regions = tuple(agreement.terms.task.regions)
-    count = _count(agreement.terms.config.federation, update)
+    count = agreement.terms.config.federation.counted(update.n_cases, update.n_steps)
     if count > secure.total_count:
         raise PolicyError(
             f"secure sum: expected a total of at least this site's own count, {count}, found "
@@ -120,12 +119,3 @@ def _require_attempt(
             "another attempt could show a difference of two sums",
             "privacy",
         )
-
-
-def _count(federation: Federation, update: Update) -> int:
-    """Return what the update counts in the mean, as `server.weighting` has it."""
-    if federation.weighting == "uniform":
-        return 1
-    if federation.weighting == "cases":
-        return update.n_cases
-    return update.n_steps if federation.local_steps is None else 1

@@ -11,7 +11,6 @@ In the run's folder, readable by this user only, per method and round:
 They stay as long as the run's folder; what a crash cut short counts as a promise to nobody.
 """
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +19,7 @@ from client.site import SiteConfig
 from common.codec import canonical_json, read_json, record
 from common.errors import ConfigError, DiskError, PolicyError
 from common.federation import SiteName
-from common.files import PRIVATE, write_atomically
+from common.files import PRIVATE, flush_folder, write_atomically
 from common.messages import Unmasked
 from common.secure_round import SecureRound, Shares
 from common.secure_sum import Key, Nonce
@@ -91,10 +90,6 @@ def kept(cls: type[T], path: Path) -> T | None:
 def _flush_folder(folder: Path) -> None:
     """See to it that a new name is still there after a power cut."""
     try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        flush_folder(folder)
     except OSError as error:
         raise DiskError(f"{folder}: cannot be written: {error.strerror}") from None

@@ -38,7 +38,7 @@ def build_optimizer(network: nn.Module, training: Training) -> torch.optim.Optim
     SGD is fused: for 31 million parameters on one core 9 ms instead of 103. Adam is so on an
     accelerator only: on the CPU the 30 ms that it would save are nothing in a step of seconds.
     """
-    parameters, rate, decay = _trained(network), training.learning_rate, training.weight_decay
+    parameters, rate, decay = trained(network), training.learning_rate, training.weight_decay
     if training.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -65,5 +65,6 @@ def clip(network: nn.Module, norm: float) -> None:
     nn.utils.clip_grad_norm_(network.parameters(), norm)
 
 
-def _trained(network: nn.Module) -> list[nn.Parameter]:
+def trained(network: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that get gradients: all that are not frozen."""
     return [parameter for parameter in network.parameters() if parameter.requires_grad]

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from client.batches.patches import Batch
 from client.device import Device
-from client.privacy.private_step import Mechanism, clipped_sum, noised_mean, trained
+from client.privacy.private_step import Mechanism, clipped_sum, noised_mean
 from client.privacy.requirements import buffers_of, require_same_buffers, require_separate
-from client.training.optimise import Pace
+from client.training.optimise import Pace, trained
 from client.training.train import Learner, Objective, follow_gradients, loss_of
 from common.errors import FederationError, PolicyError
 from common.privacy.noise import Normals, secure_normals

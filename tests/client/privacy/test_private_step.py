@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from client.batches.patches import Batch
 from client.privacy.clipping import add_clipped, norm_of
 from client.privacy.per_sample import PerSample
-from client.privacy.private_step import Mechanism, clipped_sum, noised_mean, trained
+from client.privacy.private_step import Mechanism, clipped_sum, noised_mean
 from client.training.loss import segmentation_loss
+from client.training.optimise import trained
 from common.network import UNet, initial_weights, load_weights
 from common.planning.plan import Configuration
 from common.privacy.noise import secure_normals
