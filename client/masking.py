@@ -109,12 +109,21 @@ def masked_counts(site: SiteConfig, run: str, roster: Roster, fingerprint: Finge
 
 def data_digest(site: SiteConfig, run: str, fingerprint: Fingerprint) -> str:
     """Return a keyed hash of the fingerprint: equal while the data are, and only within a run."""
-    path = site.state_folder / "fingerprint.key"
+    secret = kept_secret(site.state_folder / "fingerprint.key")
+    return hmac.digest(secret, canonical_json([run, fingerprint]), "sha256").hex()
+
+
+def kept_secret(path: Path) -> bytes:
+    """Return a secret word of this site's own, drawn when it is first asked for.
+
+    Raises:
+        DiskError: when it cannot be written, or is damaged.
+    """
     write_once(path, secrets.token_bytes(SECRET_BYTES))
     secret = path.read_bytes()
     if len(secret) != SECRET_BYTES:
         raise DiskError(f"{path}: expected {SECRET_BYTES} bytes, found {len(secret)}; delete it")
-    return hmac.digest(secret, canonical_json([run, fingerprint]), "sha256").hex()
+    return secret
 
 
 def _check_company(site: SiteConfig, run: str, names: Sequence[str]) -> None:
