@@ -7,7 +7,8 @@ Provisions a federation, starts every program with its one command, and trains a
 million parameters for one step a round. Printed are, from the run's own log, the time of a round
 that is no training (round minus the slowest site's training seconds), the bytes that a site sends,
 and, for a second run on the caches of the first, the seconds from `consilium site start` to the
-first training message at the last site.
+first training message at the last site. `--secure` does all of it twice, with plain updates and
+with updates of which only the sum is seen, and prints their ratio.
 """
 
 import argparse
@@ -179,7 +180,9 @@ def provisioned(home: Path) -> Path:
     return home / "kits"
 
 
-def measure(home: Path, wanted: RunConfig) -> None:
+def measure(home: Path, wanted: RunConfig) -> float:
+    """Print one federation's figures; return the median seconds of a round that are no training."""
+    home.mkdir()
     kits, running = provisioned(home), []
     try:
         running.append(start("coordinator", kits / "coordinator", home / "coordinator.log"))
@@ -213,6 +216,7 @@ def measure(home: Path, wanted: RunConfig) -> None:
         running += [start("site", kits / site, home / f"{site}.log") for site in SITES]
         wait_for((second / "report.html").exists, RUN_S)
         print(f"cached data: {first_training(kits, began):.0f} s from `site start` to training")
+        return statistics.median(found)
     finally:
         for program in reversed(running):
             program.send_signal(signal.SIGTERM)
@@ -231,10 +235,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="transport-") as folder:
         home = Path(folder)
         try:
-            wanted = config(given.rounds, given.base_features, given.upload, secure=given.secure)
-            measure(home, wanted)
+            medians = []
+            for secure in (False, True) if given.secure else (False,):
+                wanted = config(given.rounds, given.base_features, given.upload, secure=secure)
+                medians.append(measure(home / f"{secure=}", wanted))
+            if given.secure:
+                print(f"only sums seen: {medians[1] / medians[0]:.2f} times the plain seconds")
         except (TimeoutError, subprocess.CalledProcessError):
-            for log in (*home.glob("*.log"), *home.glob("kits/*/state/**/*.log")):
+            for log in home.glob("**/*.log"):
                 print(f"== {log.name}\n{log.read_text(errors='replace')[-2000:]}")
             raise
 

@@ -47,6 +47,7 @@ def launch(folder: Path) -> None:
     hooks.keep_trying()
     install(site.egress_ledger)
     hooks.wait_for_own_replies()
+    hooks.look_again_soon()
     _write_secret(files)
     address = f"{LOOPBACK}:{_free_port()}"
     sys.argv = ["flower-supernode", *_arguments(kit, folder, address, files)]

@@ -7,6 +7,7 @@ own. Each part is looked for before anything starts (`parts`); without it the si
 from client.service.hooks.connection import keep_pulse, keep_trying, sign_off_before_signing_on
 from client.service.hooks.messages import refuse_messages
 from client.service.hooks.parts import EXECUTION, TASK, demand_hooks
+from client.service.hooks.patience import look_again_soon
 from client.service.hooks.replies import wait_for_own_replies
 from client.service.hooks.tasks import forget_endings, silence_errors, without_words
 
@@ -17,6 +18,7 @@ __all__ = [
     "forget_endings",
     "keep_pulse",
     "keep_trying",
+    "look_again_soon",
     "refuse_messages",
     "sign_off_before_signing_on",
     "silence_errors",

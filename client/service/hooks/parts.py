@@ -44,6 +44,8 @@ def demand_hooks() -> None:
     lacking = [line for hook in HOOKS if (line := _lacking(*hook))]
     if not isinstance(getattr(import_module(ENDING), "registered_exit_handlers", None), list):
         lacking.append(f"{ENDING}.registered_exit_handlers: expected a list")
+    if not hasattr(getattr(import_module(START), "time", None), "sleep"):
+        lacking.append(f"{START}.time: expected the module, found none")
     if not hasattr(import_module(RUN), "RunNotRunningException"):
         lacking.append(f"{RUN}.RunNotRunningException: expected a class, found none")
     if lacking:
