@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from client.secure.genuine_keys import require_genuine_keys
 from client.site import SiteConfig, site_log
 from common.axes import Weights
 from common.codec import canonical_json, read_json, record
@@ -26,7 +27,6 @@ from common.secure_sum import (
     Key,
     MaskKey,
     Roster,
-    check_signature,
     masked,
     new_private_key,
     public_key_of,
@@ -154,21 +154,7 @@ def _check_roster(site: SiteConfig, run: str, roster: Roster, attempt: _Attempt)
             f"made, found {', '.join(roster.sites)}",
             "privacy",
         )
-    keys = {key.site: key.public_key for key in roster.keys}
-    if keys[site.name] != public_key_of(attempt.private_key):
-        raise PolicyError(
-            "secure sum: the roster holds another key than this site's own", "privacy"
-        )
-    if len(set(keys.values())) != len(roster.keys):
-        raise PolicyError("secure sum: expected a key of its own for every site", "privacy")
-    if site.peers is None:
-        return
-    for key in roster.keys:
-        if key.site == site.name:
-            continue
-        if key.site not in site.peers:
-            raise PolicyError(f"secure sum: {key.site} is not among the pinned peers", "privacy")
-        check_signature(site.peers[key.site], run, roster.nonce, roster.sites, key)
+    require_genuine_keys(site, run, roster.keys, attempt.private_key, roster.nonce, attempt.sites)
 
 
 def _kept(path: Path) -> _Attempt:

@@ -209,7 +209,7 @@ LIAR = public_key_of("77" * 32)
         (lambda r: changed(r, "alpha", public_key=LIAR), "another key than this site's own"),
         (
             lambda r: changed(r, "beta", public_key=r.keys[2].public_key),
-            "a key of its own for every site",
+            "expected every site once, with a key of its own",
         ),
         (lambda r: changed(r, "beta", public_key="0" * 64), "beta: is no usable public key"),
         (lambda r: replace(r, nonce=OTHER), "expected one with an unused key"),
