@@ -86,7 +86,7 @@ def _unseen(
     told = _described(site, empty(task.task), header)
     if task.roster is None:
         return told
-    return told, masked_counts(site, task.run, task.roster, measured)
+    return told, masked_counts(site, task, measured)
 
 
 def _described(

@@ -75,7 +75,7 @@ class KeysTask:
     """Of the attempt; never used before."""
     sites: Annotated[tuple[SiteName, ...], MaxLen(MAX_SITES)]
     """All that will mask together."""
-    purpose: Literal["counts", "updates"] = "counts"
+    purpose: Literal["counts", "metrics", "updates"] = "counts"
     """For "updates" the site has one key for the whole run (`common.secure_round`)."""
 
 

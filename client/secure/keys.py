@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from client.masking import write_once
+from client.kept_secrets import write_once
 from client.secure.genuine_keys import require_genuine_keys
 from client.site import SiteConfig
 from common.errors import DiskError, PolicyError

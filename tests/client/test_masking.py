@@ -16,7 +16,7 @@ from client.site import SiteConfig, load_site
 from common.axes import Weights
 from common.codec import write_toml
 from common.errors import ConfigError, DiskError, MessageError, PolicyError
-from common.messages import KeysTask
+from common.messages import KeysTask, MeasureTask
 from common.planning.fingerprint import empty, fingerprint_of, merge
 from common.planning.fingerprint_grid import from_vector, to_vector
 from common.secure_sum import MaskKey, Roster, added, public_key_of
@@ -59,7 +59,7 @@ def roster_of(sites: dict[str, SiteConfig], asked: KeysTask) -> Roster:
 
 
 def answer(site: SiteConfig, roster: Roster, run: str = "run") -> Weights:
-    return masked_counts(site, run, roster, MEASURED)
+    return masked_counts(site, MeasureTask(run=run, task=TASK, roster=roster), MEASURED)
 
 
 def folder(site: SiteConfig) -> Path:
@@ -181,6 +181,17 @@ def test_a_run_keeps_its_company(sites: dict[str, SiteConfig]) -> None:
             make_key(sites["alpha"], task(OTHER, names))
     answer(sites["alpha"], roster_of(sites, task(OTHER)))  # the same sites may try again
     make_key(sites["alpha"], task(OTHER, (*NAMES, "delta"), run="next"))  # another run
+
+
+def test_a_run_keeps_its_data(sites: dict[str, SiteConfig]) -> None:
+    answer(sites["alpha"], roster_of(sites, task()))
+    roster, more = roster_of(sites, task(OTHER)), merge(MEASURED, MEASURED)
+    asked = MeasureTask(run="run", task=TASK, roster=roster)
+    with pytest.raises(PolicyError, match="run run: the data changed since fingerprints were mask"):
+        masked_counts(sites["alpha"], asked, more)
+    answer(sites["alpha"], roster)  # the refusal cost nothing
+    later = roster_of(sites, task(run="next"))
+    masked_counts(sites["alpha"], MeasureTask(run="next", task=TASK, roster=later), more)
 
 
 def test_a_name_of_a_run_cannot_leave_the_state_folder(sites: dict[str, SiteConfig]) -> None:
