@@ -34,8 +34,10 @@ class MetricSum:
     """In squared units."""
 
     def is_possible(self, n_cases: int) -> bool:
-        """Return whether so many values from 0 to `MAX_UNITS` can have these sums."""
-        return self.total**2 <= n_cases * self.squares and self.squares <= MAX_UNITS * self.total
+        """Return whether so many whole numbers from 0 to `MAX_UNITS` can have these sums."""
+        bounded = self.total <= self.squares <= MAX_UNITS * self.total
+        even = (self.squares - self.total) % 2 == 0  # as n**2 - n is
+        return bounded and even and self.total**2 <= n_cases * self.squares
 
     def spread(self, n_cases: int, unit: float) -> "MeanAndSd":
         """Return what the sums say of so many cases; the deviation of one case is 0."""

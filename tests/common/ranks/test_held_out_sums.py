@@ -173,6 +173,7 @@ GOOD = to_vector(
         (63, 2**20 + 1, "no such cases"),  # Dice above 1
         (64, 0, "no such cases"),  # squares that are smaller than the mean's
         (64, 2**62, "no such cases"),
+        (64, 2**38 + 1, "no such cases"),  # odd, where the sum is even
     ],
 )
 def test_a_sum_that_no_cases_can_have_is_refused(place: int, value: int, told: str) -> None:
