@@ -22,9 +22,11 @@ from scipy.stats import chisquare
 from client.app import app
 from client.scoring.kept_scores import KeptScores
 from client.site import SiteConfig
+from common.axes import Weights
 from common.codec import read_json, read_toml, write_toml
 from common.errors import FederationError
-from common.messages import KeysTask, Ranked, RankTask
+from common.evaluation.postprocess import KeepLargest
+from common.messages import KeysTask, Ranked, RankTask, TestTask
 from common.ranks.ranking import Ranking
 from common.secure_sum import MaskKey, public_key_of
 from common.task import load_task
@@ -70,9 +72,9 @@ class Recording(InProcessGrid):
         found = [content for name, k, content in self.heard if (name, k) == (site, kind)]
         return [json.loads(content.config_records["body"]["json"]) for content in found]
 
-    def ask(self, site: str, kind: str, task: object) -> Message:
+    def ask(self, site: str, kind: str, task: object, weights: Weights | None = None) -> Message:
         (node,) = (node for node, name in self.names.items() if name == site)
-        (reply,) = self.send_and_receive([Message(to_content(task), node, kind)])
+        (reply,) = self.send_and_receive([Message(to_content(task, weights), node, kind)])
         return reply
 
 
@@ -145,9 +147,18 @@ def resume(done: Done) -> None:
     run(done.study.config, TASK, FlowerSites(done.grid), done.folder, log, device="")
 
 
-@pytest.fixture(scope="module")
-def open_run(study, tmp_path_factory: pytest.TempPathFactory) -> Done:
-    return start(study, tmp_path_factory.mktemp("open"), dict.fromkeys(RELEASES, "cases"))
+def copied(done: Done, home: Path, **rules: object) -> Done:
+    """Return a copy of a run as after a crash before its ranking, with changed policies."""
+    shutil.copytree(done.home, home)
+    files = {name: home / name / "site.toml" for name in done.files}
+    for name, path in files.items():
+        site = read_toml(SiteConfig, path)
+        policy = replace(site.policy, **rules)
+        write_toml(path, replace(site, state=str(home / name / "state"), policy=policy))
+    copy = Done(done.study, home, files, RunFolder(home / "run"), Recording(files))
+    copy.folder.ranking.unlink()
+    copy.folder.released_together.unlink()
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -155,19 +166,19 @@ def masked_run(study, tmp_path_factory: pytest.TempPathFactory) -> Done:
     return start(study, tmp_path_factory.mktemp("masked"), RELEASES)
 
 
+@pytest.fixture(scope="module")
+def open_run(masked_run: Done, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """Return the same run, tested again by sites that all release the metrics of their cases."""
+    copy = copied(masked_run, tmp_path_factory.mktemp("open") / "copy", metrics="cases")
+    shutil.rmtree(copy.folder.path / "scores")
+    shutil.rmtree(copy.folder.path / "released")
+    resume(copy)
+    return copy
+
+
 @pytest.fixture
 def again(masked_run: Done, tmp_path: Path) -> Done:
-    """Return a copy of the masked run as after a crash before its ranking."""
-    home = tmp_path / "copy"
-    shutil.copytree(masked_run.home, home)
-    files = {name: home / name / "site.toml" for name in masked_run.files}
-    for name, path in files.items():
-        site = read_toml(SiteConfig, path)
-        write_toml(path, replace(site, state=str(home / name / "state")))
-    done = Done(masked_run.study, home, files, RunFolder(home / "run"), Recording(files))
-    done.folder.ranking.unlink()
-    done.folder.released_together.unlink()
-    return done
+    return copied(masked_run, tmp_path / "copy")
 
 
 # What comes out
@@ -398,6 +409,20 @@ def test_sums_that_do_not_add_up_end_the_run_in_one_clear_line(again, place: int
     assert "secure sum" in str(stopped.value).splitlines()[0]
     assert not again.folder.ranking.exists()
     assert not again.folder.released_together.exists()
+
+
+@pytest.mark.parametrize("what", ["weights", "steps"])
+def test_a_site_that_was_given_another_model_is_not_singled_out(masked_run, again, what: str):
+    asked = masked_run.grid.asked
+    content = next(content for kind, content in asked if kind == "evaluate.test")
+    task, weights = body_of(TestTask, content), weights_of(content)
+    if what == "weights":  # of which everybody knows that they find nothing
+        weights = {name: np.zeros_like(tensor) for name, tensor in weights.items()}
+    else:
+        task = replace(task, postprocessing=(KeepLargest(labels=(4,)),))
+    assert not again.grid.ask("gamma", "evaluate.test", task, weights).has_error()
+    with pytest.raises(FederationError, match="expected masks that cancel"):
+        resume(again)
 
 
 def test_a_coordinator_that_swaps_a_key_learns_nothing(again):
