@@ -86,7 +86,7 @@ def _unseen(
     told = _described(site, empty(task.task), header)
     if task.roster is None:
         return told
-    return told, masked_counts(site, task.run, task.roster, measured)
+    return told, masked_counts(site, task, measured)
 
 
 def _described(
@@ -98,7 +98,17 @@ def _described(
         version=version("consilium"),
         memory_gb=site.memory_gb or accelerator_memory_gb(),
         secure_sum=secure_sum,
+        metrics_min_sites=site.policy.min_secure_sites if _masks_metrics(site) else None,
     )
+
+
+def told_count(site: SiteConfig, config: RunConfig, n_cases: int) -> int:
+    """Return a number of cases; 0 where a held-out site's are counted only in a sum."""
+    return 0 if _masks_metrics(site) and site.name in config.federation.held_out else n_cases
+
+
+def _masks_metrics(site: SiteConfig) -> bool:
+    return site.policy.metrics == "secure-sum"
 
 
 def _kept_fingerprint(path: Path) -> _KeptFingerprint | None:
@@ -145,7 +155,7 @@ def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
     save_agreement(site, agreement)
     return Prepared(
         plan_hash=own.hash,
-        n_training_cases=len(training),
+        n_training_cases=told_count(site, task.config, len(training)),
         n_validation_cases=len(validation),
     )
 

@@ -36,12 +36,12 @@ from common.errors import (
     ConsiliumError,
     DataError,
     DiskError,
+    ErrorCode,
     MessageError,
     PolicyError,
 )
 from common.messages import (
     AgreeTask,
-    ErrorCode,
     FirstStageTask,
     FloorTask,
     KeysTask,

@@ -7,7 +7,7 @@ nnU-Net predicts each case with a model of its cross-validation instead.
 
 from collections.abc import Sequence
 
-from client.agreement import entries, split
+from client.agreement import entries, split, told_count
 from client.caching.cache import CacheEntry
 from client.caching.entry_files import add_previous
 from client.permission import permitted_agreement
@@ -41,7 +41,7 @@ def predict_first_stage(site: SiteConfig, task: FirstStageTask, weights: Weights
         first = agreement.of_first_stage()
         coarse = entries(site, first, cases)
         _predict(site, first, weights, coarse, fine)
-    return FirstStageDone(n_cases=len(fine))
+    return FirstStageDone(n_cases=told_count(site, agreement.terms.config, len(fine)))
 
 
 def network_input(entry: CacheEntry, agreement: Agreement) -> Image:

@@ -24,11 +24,13 @@ from client.site import Agreement, SiteConfig
 from client.statistics import calibrate_on, received_network
 from common.axes import LabelMap, Mask, SpacingMm, Weights
 from common.case import Case
+from common.codec import content_hash
 from common.errors import DataError, PolicyError
 from common.evaluation.floor import best_threshold_floor
 from common.evaluation.metrics import RegionScore, score_case
 from common.evaluation.postprocess import Chain, post_processed
 from common.messages import CaseScore, FloorMeasured, FloorTask, Picture, Tested, TestTask
+from common.packing import weights_digest
 from common.task import Floor, Task
 
 _Model: TypeAlias = tuple[nn.Module, Agreement, Device]
@@ -92,13 +94,14 @@ def score_model(site: SiteConfig, task: TestTask, weights: Weights) -> Tested:
         for case, entry in zip(cases, cached, strict=True)
     ]
     results = [_result(subject, model) for subject in subjects]
-    keep_scores(site, task.run, task.method, _kept(word, cases, results))
+    tested = content_hash([weights_digest(weights), task.postprocessing])
+    keep_scores(site, task.run, task.method, _kept(word, cases, results, tested))
     scores = [result.scores for result in results] if level == "cases" else []
     numbers = numbers_of(site, task.run, [case.name for case in cases]) if scores else {}
     wanted = task.pictures and site.policy.pictures  # which the policy has only at that level
     return Tested(
         metrics=level,
-        n_cases=len(cases),
+        n_cases=None if level == "secure-sum" else len(cases),
         data=word,
         scores=tuple(_case_scores(dict(zip(numbers.values(), scores, strict=True)))),
         pictures=_pictures(subjects, scores, model) if wanted else (),
@@ -153,9 +156,10 @@ def _with_changes(note: str, site: SiteConfig, task: TestTask, results: Sequence
     return f"{note}; post-processing changed {n_changed} of {len(results)} cases"
 
 
-def _kept(word: str, cases: Sequence[Case], results: Sequence[_Result]) -> KeptScores:
+def _kept(word: str, cases: Sequence[Case], results: Sequence[_Result], tested: str) -> KeptScores:
     return KeptScores(
         data=word,
+        tested=tested,
         scores={case.name: result.scores for case, result in zip(cases, results, strict=True)},
         n_empty_references={
             region: sum(result.lacks[region] for result in results) for region in results[0].lacks

@@ -1,40 +1,62 @@
-"""A site's part in a secure sum: a fresh key per attempt, and one masked answer per key.
+"""A site's part in a sum to which all answer: a fresh key per attempt, one masked answer per key.
 
-State lies in the run's folder, readable by this user only: `<nonce>.key` is written when a key is
-asked for and becomes `<nonce>.used`, without its content, before an answer is made. Who asks twice
-is refused; a crash in between costs one attempt.
+Each kind of sum has a folder in the run's, readable by this user only: `<nonce>.key` is written
+when a key is asked for and becomes `<nonce>.used`, without its content, before an answer is made.
+Who asks twice is refused; a crash in between costs one attempt. All sums of a run are of the same
+sites and the same data, or their difference would tell what was added.
 """
 
 import hmac
 import os
-import secrets
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 
+from client.kept_secrets import kept_secret, write_once
+from client.secure.genuine_keys import require_genuine_keys
 from client.site import SiteConfig, site_log
 from common.axes import Weights
-from common.codec import canonical_json, read_json, record
-from common.errors import ConfigError, DiskError, PolicyError
-from common.files import make_folder
-from common.messages import KeysTask
+from common.codec import canonical_json, content_hash, read_json, record
+from common.errors import ConfigError, PolicyError
+from common.messages import KeysTask, MeasureTask
 from common.planning.fingerprint import Fingerprint
 from common.planning.fingerprint_grid import to_vector
 from common.secure_sum import (
     Key,
     MaskKey,
     Roster,
-    check_signature,
+    Words,
     masked,
     new_private_key,
     public_key_of,
     signature_of,
 )
 
-COUNTS = "counts"  # name of the masked vector beside the answer
-SECRET_BYTES = 32
+Purpose: TypeAlias = Literal["counts", "metrics"]
+"""What a sum in which all sites answer is of."""
+
+MEMBERS, DATA = "members.json", "data.json"  # of a run's first sum
+COUNTS: Purpose = "counts"  # also names the masked vector beside the answer
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of sum, with keys, company and data of its own."""
+
+    folder: str
+    rule: str
+    """Field of the policy that has to say "secure-sum"."""
+    what: str
+    """Is masked, in words."""
+
+
+_KINDS: dict[Purpose, _Kind] = {
+    "counts": _Kind("secure-sum", "fingerprint", "fingerprints"),
+    "metrics": _Kind("secure-sum-of-metrics", "metrics", "metrics"),
+}
 
 
 @record
@@ -43,6 +65,18 @@ class _Attempt:
 
     private_key: Key
     sites: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SumPart:
+    """What a site adds to a sum, and what binds it. Leaves the site masked only."""
+
+    purpose: Purpose
+    vector: Words
+    data: Key
+    """Hash or word that stays the same while the data do."""
+    question: Key
+    """Hash of all that the site was asked, without the roster."""
 
 
 def make_key(site: SiteConfig, task: KeysTask) -> MaskKey:
@@ -54,14 +88,11 @@ def make_key(site: SiteConfig, task: KeysTask) -> MaskKey:
         PolicyError: when the policy is another, the company too small or not the one of before,
             or the attempt was answered already.
     """
-    if task.purpose != "counts":
-        raise PolicyError(f"secure sum: a key for {task.purpose} masks no counts", "privacy")
-    if site.policy.fingerprint != "secure-sum":
-        raise PolicyError(
-            f"policy.fingerprint: {site.policy.fingerprint!r} masks nothing", "privacy"
-        )
-    _check_company(site, task.run, task.sites)
-    path = _folder(site, task.run) / f"{task.nonce}.key"
+    if task.purpose == "updates":
+        raise PolicyError("secure sum: a key for updates masks nothing else", "privacy")
+    _require_policy(site, task.purpose)
+    _check_company(site, task.run, task.purpose, task.sites)
+    path = _folder(site, task.run, task.purpose) / f"{task.nonce}.key"
     if path.with_suffix(".used").exists():
         raise PolicyError(f"secure sum: attempt {task.nonce} was answered already", "privacy")
     if not path.exists():
@@ -73,38 +104,63 @@ def make_key(site: SiteConfig, task: KeysTask) -> MaskKey:
     key = MaskKey(site=site.name, public_key=public_key_of(attempt.private_key))
     if site.identity is None:
         return key
-    signature = signature_of(Path(site.identity), task.run, task.nonce, attempt.sites, key)
+    signed_as = _signed_as(task.purpose, task.nonce)
+    signature = signature_of(Path(site.identity), task.run, signed_as, attempt.sites, key)
     return replace(key, signature=signature)
 
 
-def masked_counts(site: SiteConfig, run: str, roster: Roster, fingerprint: Fingerprint) -> Weights:
-    """Return the site's fingerprint masked for the sum of a roster; once per attempt.
+def masked_part(site: SiteConfig, run: str, roster: Roster, part: SumPart) -> Weights:
+    """Return a site's part masked for the sum of a roster; once per attempt.
 
     Args:
         site: whose policy is ``secure-sum``.
         run: name of the run.
         roster: what the coordinator says about who masks together.
-        fingerprint: as it was measured.
+        part: what is added.
 
     Returns:
-        One array of 64-bit words, `COUNTS`, under a signed type because messages allow no other.
+        One array of 64-bit words under the purpose's name, of a signed type because messages allow
+        no other.
 
     Raises:
         PolicyError: for another roster than the key was made for, too few sites, a key that is
-            not genuine, or an attempt that was answered already.
+            not genuine, an attempt that was answered already, or data that changed since a sum.
     """
-    path = _folder(site, run) / f"{roster.nonce}.key"
+    purpose = part.purpose
+    _require_policy(site, purpose)
+    path = _folder(site, run, purpose) / f"{roster.nonce}.key"
     attempt = _kept(path)
-    _check_company(site, run, attempt.sites)
-    _check_roster(site, run, roster, attempt)
-    vector = to_vector(fingerprint)
+    _check_company(site, run, purpose, attempt.sites)
+    _check_roster(site, run, purpose, roster, attempt)
+    _check_data(site, run, part)
     _spend(path)
-    write_once(_members(site, run), canonical_json(attempt.sites))
-    _check_company(site, run, attempt.sites)  # again: two could have come to this line
-    told = masked(vector, site.name, attempt.private_key, run, roster)
+    write_once(path.with_name(MEMBERS), canonical_json(attempt.sites))
+    write_once(path.with_name(DATA), canonical_json(part.data))
+    _check_company(site, run, purpose, attempt.sites)  # again: two could have come to this line
+    _check_data(site, run, part)
+    told = masked(part.vector, site.name, attempt.private_key, run, roster, part.question)
     names = ", ".join(attempt.sites)
-    site_log(site).info("run %s: counts masked for the sum of %s (%s)", run, names, roster.nonce)
-    return {COUNTS: told.view(np.int64)}
+    site_log(site).info(
+        "run %s: %s masked for the sum of %s (%s)", run, purpose, names, roster.nonce
+    )
+    return {purpose: told.view(np.int64)}
+
+
+def masked_counts(site: SiteConfig, task: MeasureTask, fingerprint: Fingerprint) -> Weights:
+    """Return the site's fingerprint masked for the sum of the task's roster, as `masked_part`.
+
+    Raises:
+        PolicyError: as there, and for a task without a roster.
+    """
+    if task.roster is None:
+        raise PolicyError("secure sum: expected a roster, found none", "privacy")
+    part = SumPart(
+        purpose=COUNTS,
+        vector=to_vector(fingerprint),
+        data=content_hash(fingerprint),
+        question=content_hash(task.task),
+    )
+    return masked_part(site, task.run, task.roster, part)
 
 
 def data_digest(site: SiteConfig, run: str, fingerprint: Fingerprint) -> str:
@@ -113,21 +169,15 @@ def data_digest(site: SiteConfig, run: str, fingerprint: Fingerprint) -> str:
     return hmac.digest(secret, canonical_json([run, fingerprint]), "sha256").hex()
 
 
-def kept_secret(path: Path) -> bytes:
-    """Return a secret word of this site's own, drawn when it is first asked for.
-
-    Raises:
-        DiskError: when it cannot be written, or is damaged.
-    """
-    write_once(path, secrets.token_bytes(SECRET_BYTES))
-    secret = path.read_bytes()
-    if len(secret) != SECRET_BYTES:
-        raise DiskError(f"{path}: expected {SECRET_BYTES} bytes, found {len(secret)}; delete it")
-    return secret
+def _require_policy(site: SiteConfig, purpose: Purpose) -> None:
+    rule = _KINDS[purpose].rule
+    if (found := getattr(site.policy, rule)) != "secure-sum":
+        raise PolicyError(f"policy.{rule}: {found!r} masks nothing", "privacy")
 
 
-def _check_company(site: SiteConfig, run: str, names: Sequence[str]) -> None:
+def _check_company(site: SiteConfig, run: str, purpose: Purpose, names: Sequence[str]) -> None:
     """Demand enough different sites, this one among them, and always the same ones in a run."""
+    what = _KINDS[purpose].what
     if len(set(names)) != len(names) or site.name not in names:
         raise PolicyError(
             f"secure sum: expected {site.name} and others, each once, found {names}", "privacy"
@@ -135,40 +185,46 @@ def _check_company(site: SiteConfig, run: str, names: Sequence[str]) -> None:
     if len(names) < site.policy.min_secure_sites:
         raise PolicyError(
             f"policy.min_secure_sites: expected at least {site.policy.min_secure_sites} sites that "
-            f"mask their fingerprints, found {len(names)}: {', '.join(sorted(names))}",
+            f"mask their {what}, found {len(names)}: {', '.join(sorted(names))}",
             "privacy",
         )
-    members = _members(site, run)
+    members = _folder(site, run, purpose) / MEMBERS
     if members.exists() and members.read_bytes() != canonical_json(sorted(names)):
         raise PolicyError(
-            f"run {run}: counts were masked for the sum of other sites before, found "
-            f"{', '.join(sorted(names))}; a difference of two sums could show one site's counts",
+            f"run {run}: {what} were masked for the sum of other sites before, found "
+            f"{', '.join(sorted(names))}; a difference of two sums could show one site's",
             "privacy",
         )
 
 
-def _check_roster(site: SiteConfig, run: str, roster: Roster, attempt: _Attempt) -> None:
+def _check_data(site: SiteConfig, run: str, part: SumPart) -> None:
+    """Demand the data of a first sum for every other one in a run."""
+    path = _folder(site, run, part.purpose) / DATA
+    if path.exists() and path.read_bytes() != canonical_json(part.data):
+        raise PolicyError(
+            f"run {run}: the data changed since {_KINDS[part.purpose].what} were masked; a "
+            "difference of two sums could show what changed; begin another run",
+            "privacy",
+        )
+
+
+def _check_roster(
+    site: SiteConfig, run: str, purpose: Purpose, roster: Roster, attempt: _Attempt
+) -> None:
     if roster.sites != attempt.sites:
         raise PolicyError(
             f"secure sum: expected the sites {', '.join(attempt.sites)}, for which the key was "
             f"made, found {', '.join(roster.sites)}",
             "privacy",
         )
-    keys = {key.site: key.public_key for key in roster.keys}
-    if keys[site.name] != public_key_of(attempt.private_key):
-        raise PolicyError(
-            "secure sum: the roster holds another key than this site's own", "privacy"
-        )
-    if len(set(keys.values())) != len(roster.keys):
-        raise PolicyError("secure sum: expected a key of its own for every site", "privacy")
-    if site.peers is None:
-        return
-    for key in roster.keys:
-        if key.site == site.name:
-            continue
-        if key.site not in site.peers:
-            raise PolicyError(f"secure sum: {key.site} is not among the pinned peers", "privacy")
-        check_signature(site.peers[key.site], run, roster.nonce, roster.sites, key)
+    signed_as = _signed_as(purpose, roster.nonce)
+    private_key, company = attempt.private_key, attempt.sites
+    require_genuine_keys(site, run, roster.keys, private_key, signed_as, company)
+
+
+def _signed_as(purpose: Purpose, nonce: str) -> str:
+    """Return what a key is signed for: one attempt at one kind of sum."""
+    return nonce if purpose == COUNTS else f"{purpose} {nonce}"
 
 
 def _kept(path: Path) -> _Attempt:
@@ -193,24 +249,5 @@ def _spend(path: Path) -> None:
     os.truncate(used, 0)
 
 
-def _folder(site: SiteConfig, run: str) -> Path:
-    return site.run_folder(run) / "secure-sum"
-
-
-def _members(site: SiteConfig, run: str) -> Path:
-    return _folder(site, run) / "members.json"
-
-
-def write_once(path: Path, content: bytes) -> None:
-    """Write a file that only this user can read, unless it is there; the first writer wins."""
-    make_folder(path.parent)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise DiskError(f"{path}: cannot be written: {error.strerror}") from None
+def _folder(site: SiteConfig, run: str, purpose: Purpose) -> Path:
+    return site.run_folder(run) / _KINDS[purpose].folder

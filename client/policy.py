@@ -39,8 +39,9 @@ class Policy:
     """What the hospital does for a federation, and what it lets out besides model weights."""
 
     metrics: MetricsRelease
-    """How much of the metrics that a held-out site measures: none, only sums of ranks, aggregates,
-    or those of numbered, unnamed cases (`common.evaluation.aggregates`)."""
+    """How much of the metrics that a held-out site measures: none, only the sum of several sites,
+    sums of ranks, aggregates, or those of numbered, unnamed cases
+    (`common.evaluation.aggregates`)."""
     validation_means: bool
     """Mean Dice over a training site's own validation cases."""
     pictures: bool
@@ -54,7 +55,8 @@ class Policy:
     min_cases_per_aggregate: MinCases = DEFAULT_MIN_CASES
     """Fewest cases of which means and quartiles of metrics are released; of fewer, only ranks."""
     min_secure_sites: Annotated[int, Ge(FEWEST_SITES)] = FEWEST_SITES
-    """Fewest sites, this one included, whose fingerprints or updates are summed unseen."""
+    """Fewest sites, this one included, whose fingerprints, updates or held-out metrics are summed
+    unseen."""
     updates: Literal["plain", "secure-sum"] = "plain"
     """Whether the coordinator may see this site's updates, or only sums of several sites'."""
     edited_plans: bool = False

@@ -12,6 +12,7 @@ SHARING = {
 }
 METRICS = {
     "none": "no metrics",
+    "secure-sum": "sums of ranks and metrics, only in the sum of several held-out sites",
     "ranks": "sums of ranks over all cases, no metric",
     "aggregates": "sums of ranks, and means and quartiles over all cases",
     "cases": "Dice, HD95, sensitivity and specificity of every case, under a random number",

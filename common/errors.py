@@ -6,7 +6,7 @@ turns an error into one clear line per defect and the class's ``exit_code``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class ConsiliumError(Exception):
@@ -68,3 +68,30 @@ class DataError(ConsiliumError):
         super().__init__("\n".join([summary, *map(str, defects)]))
         self.summary = summary
         self.defects = tuple(defects)
+
+
+ErrorCode = Literal[
+    "data",
+    "disk",
+    "config",
+    "policy",
+    "policy:task",
+    "policy:plan",
+    "policy:config",
+    "policy:approval",
+    "policy:epochs",
+    "policy:hours",
+    "policy:privacy",
+    "policy:metrics",
+    "policy:cases",
+    "policy:action",
+    "policy:bundle",
+    "policy:size",
+    "message",
+    "out-of-memory",
+    "internal",
+]
+"""All that a site says about an error; the text stays in the site's own log.
+
+``policy:`` names the rule that forbids what was asked; "policy:approval" waits for a person there.
+"""

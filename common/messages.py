@@ -1,7 +1,7 @@
 """Everything that crosses the wire, as records: one per arrow between coordinator and site.
 
 What a site sends is listed here and nowhere else. None of it names a case, a file or a patient:
-cases are numbers, errors are codes.
+cases are numbers, errors are codes (`common.errors.ErrorCode`).
 """
 
 from typing import Annotated, Literal
@@ -59,6 +59,9 @@ class Measured:
     memory_gb: Annotated[float, Gt(0)] | None = None
     """Of the accelerator that trains there; None where training is on the CPU."""
     secure_sum: SecureSum | None = None
+    metrics_min_sites: Annotated[int, Ge(3)] | None = None
+    """Of a site that, where it is held out, lets out metrics only in a sum: fewest held-out sites
+    in that sum, by its policy."""
 
     @property
     def n_cases(self) -> int | None:
@@ -75,7 +78,7 @@ class KeysTask:
     """Of the attempt; never used before."""
     sites: Annotated[tuple[SiteName, ...], MaxLen(MAX_SITES)]
     """All that will mask together."""
-    purpose: Literal["counts", "updates"] = "counts"
+    purpose: Literal["counts", "metrics", "updates"] = "counts"
     """For "updates" the site has one key for the whole run (`common.secure_round`)."""
 
 
@@ -109,6 +112,7 @@ class Prepared:
 
     plan_hash: str
     n_training_cases: Count
+    """0 also where a held-out site's cases are counted only in a sum (`Tested`)."""
     n_validation_cases: Count
 
 
@@ -125,6 +129,7 @@ class FirstStageDone:
     """Site to coordinator: the first stage's labels of all cases lie in the site's cache."""
 
     n_cases: Count
+    """As in `Prepared`."""
 
 
 @record
@@ -325,9 +330,10 @@ class Tested:
 
     __test__ = False  # not a test class for pytest
 
-    metrics: Literal["ranks", "aggregates", "cases"]
+    metrics: Literal["secure-sum", "ranks", "aggregates", "cases"]
     """How much this site releases; below "cases" the scores stay there until `RankTask`."""
-    n_cases: Annotated[int, Ge(1)]
+    n_cases: Annotated[int, Ge(1)] | None = None
+    """None under "secure-sum"."""
     data: Key
     """A random word that stays the same while images and references do; it tells nothing else."""
     scores: tuple[CaseScore, ...]
@@ -344,6 +350,8 @@ class RankTask:
     plan_hash: str
     methods: dict[ModelName, Annotated[tuple[ModelName, ...], MinLen(1)]]
     """Models by method; the scores of a method are the mean over its models in every case."""
+    roster: Roster | None = None
+    """With it: answer your sums beside the message, masked for the sum of these held-out sites."""
 
 
 @record
@@ -353,6 +361,7 @@ class Ranked:
     data: Key
     """As in `Tested`."""
     sums: RankSums
+    """Of no cases where a masked vector lies beside this (`common.ranks.held_out_sums`)."""
     aggregates: tuple[Aggregate, ...] = ()
     """As far as the policy allows and the site has enough cases."""
 
@@ -371,30 +380,3 @@ class FloorMeasured:
 
     mean_dice: Annotated[float, Ge(0), Le(1)]
     threshold: Annotated[float, Ge(0), Le(1)]
-
-
-ErrorCode = Literal[
-    "data",
-    "disk",
-    "config",
-    "policy",
-    "policy:task",
-    "policy:plan",
-    "policy:config",
-    "policy:approval",
-    "policy:epochs",
-    "policy:hours",
-    "policy:privacy",
-    "policy:metrics",
-    "policy:cases",
-    "policy:action",
-    "policy:bundle",
-    "policy:size",
-    "message",
-    "out-of-memory",
-    "internal",
-]
-"""All that a site says about an error; the text stays in the site's own log.
-
-``policy:`` names the rule that forbids what was asked; "policy:approval" waits for a person there.
-"""

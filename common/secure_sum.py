@@ -15,17 +15,17 @@ Against whom this protects, in plain words:
   other's long-term keys (`[peers]` in site.toml) and therefore notice a key that is not genuine.
 * Not: what the sum itself tells. A count of 1 in it is one case of one of the sites. Every site
   can subtract its own part. Two sums over almost the same sites, or from before and after a
-  change of the data, tell by their difference what was added.
+  change of the data, tell by their difference what was added; a site refuses both within a run.
 * Not: a site that lies about its own data, or that never answers; without it there is no sum.
 
-Nothing in here knows what the vector means: fingerprints are the first use.
+Nothing in here knows what the vector means: fingerprints and held-out metrics are its uses.
 
 Source: Bonawitz et al. 2017, "Practical secure aggregation", protocol 0 (masking with one-time
 pads, without recovery from drop-outs). The primitives are those of the package `cryptography`.
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -144,7 +144,9 @@ def check_signature(
         ) from None
 
 
-def masked(values: Words, site: str, private_key: str, run: str, roster: Roster) -> Words:
+def masked(
+    values: Words, site: str, private_key: str, run: str, roster: Roster, question: str = ""
+) -> Words:
     """Return the vector with this site's masks for all others of the roster.
 
     Args:
@@ -153,6 +155,8 @@ def masked(values: Words, site: str, private_key: str, run: str, roster: Roster)
         private_key: of the site, for this roster only: a second use would show a difference.
         run: name of the run.
         roster: who masks together; checked before.
+        question: hash of what the site was asked. The masks of sites that were asked other things
+            do not cancel: else all but one could be asked what the answer is known to.
 
     Raises:
         PolicyError: for a public key that gives no secret.
@@ -161,7 +165,8 @@ def masked(values: Words, site: str, private_key: str, run: str, roster: Roster)
     for other in roster.keys:
         if other.site == site:
             continue
-        stream = _stream(shared_secret(private_key, other), run, roster, site, other.site)
+        secret = shared_secret(private_key, other)
+        stream = _stream(secret, [run, question], roster, site, other.site)
         for start in range(0, result.size, CHUNK_WORDS):
             part = result[start : start + CHUNK_WORDS]
             noise = np.frombuffer(stream.update(bytes(part.nbytes)), "<u8")
@@ -210,10 +215,12 @@ def company_digest(roster: Roster) -> str:
     return content_hash(sorted((key.site, key.public_key) for key in roster.keys))
 
 
-def _stream(secret: bytes, run: str, roster: Roster, one: str, other: str) -> CipherContext:
-    """Return the key stream of a pair; equal for both, and for no other run, attempt or roster."""
+def _stream(
+    secret: bytes, asked: Sequence[str], roster: Roster, one: str, other: str
+) -> CipherContext:
+    """Return the key stream of a pair; equal for both, and for nothing else that was asked."""
     company = company_digest(roster)
-    info = canonical_json([PROTOCOL, run, roster.nonce, company, *sorted((one, other))])
+    info = canonical_json([PROTOCOL, *asked, roster.nonce, company, *sorted((one, other))])
     return key_stream(derived_key(secret, info))
 
 

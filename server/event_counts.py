@@ -12,10 +12,19 @@ from server.events import (
     RoundFinished,
     RunFinished,
     SitePersonalised,
+    SumsReleased,
     read_events,
 )
 
-STEPS = (PlanMade, RoundFinished, SitePersonalised, HeldOutScored, RanksReleased, FloorMeasured)
+STEPS = (
+    PlanMade,
+    RoundFinished,
+    SitePersonalised,
+    HeldOutScored,
+    RanksReleased,
+    SumsReleased,
+    FloorMeasured,
+)
 """What is not repeated when a run is resumed."""
 
 

@@ -26,6 +26,7 @@ from server.events import (
     SiteValidated,
     SumLost,
     SumOpened,
+    SumsReleased,
 )
 
 
@@ -45,9 +46,8 @@ def line_of(event: Event, n_rounds: int) -> str:  # noqa: PLR0911 - one line per
                 f"{event.site}: learning-free floor on {event.region}: "
                 f"mean Dice {event.mean_dice:.3f}"
             )
-        case RanksReleased():
-            told = f"rank sums of {event.n_cases} cases and {event.n_aggregates} aggregates"
-            return f"{event.site} released {told}"
+        case RanksReleased() | SumsReleased():
+            return _line_of_release(event)
         case Note():
             return event.text
         case RunFinished():
@@ -82,9 +82,18 @@ def _line_of_round(event: Event, n_rounds: int) -> str:  # noqa: C901, PLR0911 -
         case PostprocessingChosen():
             return f"{event.method}: post-processing: {', then '.join(event.steps) or 'none helps'}"
         case HeldOutScored():
-            return f"{event.method}: {event.n_cases} cases of {event.site} scored"
+            cases = "the cases" if event.n_cases is None else f"{event.n_cases} cases"
+            return f"{event.method}: {cases} of {event.site} scored"
         case _:
             return _line_of_sum(event, n_rounds)
+
+
+def _line_of_release(event: RanksReleased | SumsReleased) -> str:
+    if isinstance(event, RanksReleased):
+        told = f"rank sums of {event.n_cases} cases and {event.n_aggregates} aggregates"
+        return f"{event.site} released {told}"
+    sites = ", ".join(event.sites)
+    return f"{sites} released sums of ranks and metrics over {event.n_cases} cases together"
 
 
 def _line_of_site(event: SiteJoined | SiteLeft | ApprovalAwaited) -> str:

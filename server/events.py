@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, get_args
 from common.codec import decode, encode, record
 from common.errors import ConfigError
 from common.privacy.mechanism import Spent
+from common.ranks.held_out_sums import RegionResult
 
 
 @record
@@ -243,11 +244,12 @@ class HeldOutScored:
 
     method: str
     site: str
-    n_cases: int
+    n_cases: int | None = None
+    """None where the site's cases are counted only in a sum."""
     note: str
     """For example how batch-norm statistics were calibrated."""
     metrics: str = "cases"
-    """What the site releases: ranks, aggregates or cases."""
+    """What the site releases: secure-sum, ranks, aggregates or cases."""
 
 
 @record
@@ -257,6 +259,15 @@ class RanksReleased:
     site: str
     n_cases: int
     n_aggregates: int
+
+
+@record
+class SumsReleased:
+    """Held-out sites released sums over all their cases together; nothing of a single site."""
+
+    sites: tuple[str, ...]
+    n_cases: int
+    results: tuple[RegionResult, ...]
 
 
 @record
@@ -310,6 +321,7 @@ Event: TypeAlias = (
     | PostprocessingChosen
     | HeldOutScored
     | RanksReleased
+    | SumsReleased
     | FloorMeasured
     | PictureReleased
     | RunFinished

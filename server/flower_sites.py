@@ -9,12 +9,11 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.axes import Weights
-from common.errors import FederationError, MessageError
+from common.errors import ErrorCode, FederationError, MessageError
 from common.evaluation.postprocess_choice import ValidationSums
 from common.messages import (
     Agreed,
     AgreeTask,
-    ErrorCode,
     FirstStageDone,
     FirstStageTask,
     FloorMeasured,

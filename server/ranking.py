@@ -1,7 +1,8 @@
 """The ranking of a run's methods, from as much as each held-out site releases.
 
 Where a site releases the metrics of its cases, its sums of ranks are made here; where it does not,
-it makes them itself. Merged, they give the ranking of all cases, to the last bit.
+it makes them itself; and several may let out only the sum of theirs. Merged, they give the ranking
+of all cases, to the last bit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from common.ranks.ranking import Ranking, rank_by_sums, rank_methods
 from common.ranks.stability import Resampling
 from server.events import Note, RanksReleased
 from server.experiment import Experiment
+from server.held_out_sum import released_together
 from server.sites import Failure, Reply
 from server.testing import TestedModel, read_tested
 from server.validation import check_ranked
@@ -40,11 +42,14 @@ def rank(run: Experiment, models: Models) -> Ranking | None:
     if not run.cohort.held_out:
         run.log.append(Note(text="no ranking: there is no held-out site"))
         return None
-    open_sites = [site for site in run.cohort.held_out if _has_scores(run, models, site)]
+    masking = [site for site, told in run.cohort.held_out.items() if told.metrics_min_sites]
+    others = [site for site in run.cohort.held_out if site not in masking]
+    open_sites = [site for site in others if _has_scores(run, models, site)]
     if len(open_sites) == len(run.cohort.held_out):
         ranking = _rank_cases(run, models)
     else:
-        ranking = _rank_sums(run, models, open_sites)
+        closed = [site for site in others if site not in open_sites]
+        ranking = _rank_sums(run, models, open_sites, closed, masking)
     write_json(run.folder.ranking, ranking)
     return ranking
 
@@ -60,19 +65,36 @@ def _rank_cases(run: Experiment, models: Models) -> Ranking:
     return rank_methods(scores, scheme="brats", ties=ties, resampling=resampling)
 
 
-def _rank_sums(run: Experiment, models: Models, open_sites: Sequence[str]) -> Ranking:
-    """Rank by sums of ranks: the sites' own, and those of the cases that are known here."""
+def _rank_sums(
+    run: Experiment,
+    models: Models,
+    open_sites: Sequence[str],
+    closed: Sequence[str],
+    masking: Sequence[str],
+) -> Ranking:
+    """Rank by sums of ranks: the sites' own, and those of the cases that are known here.
+
+    Args:
+        run: the experiment.
+        models: by method.
+        open_sites: whose cases are known here.
+        closed: who release their own sums.
+        masking: who release only the sum of theirs.
+    """
     pool = no_cases(tuple(models), tuple(run.task.regions), run.config.evaluation.ties)
     made_here = [sums_of_tables(pool, site, _tables(run, models, site)) for site in open_sites]
-    others = [site for site in run.cohort.held_out if site not in open_sites]
-    released = [read_json(Ranked, path).sums for path in _released(run, models, pool, others)]
+    released = [read_json(Ranked, path).sums for path in _released(run, models, pool, closed)]
+    if masking:
+        task = _task(run, models)
+        words = {site: _tested(run, models, site).data for site in masking}
+        released.append(released_together(run, task, pool, words).ranks)
     return rank_by_sums(merge_all([*made_here, *released]), scheme="brats")
 
 
 def _released(run: Experiment, models: Models, pool: RankSums, sites: Sequence[str]) -> list[Path]:
     """Return the files with the sites' sums; a site whose file is there is not asked again."""
     paths = {site: run.folder.released(site) for site in sites}
-    task = RankTask(run=run.folder.name, plan_hash=run.plan.hash, methods=dict(models))
+    task = _task(run, models)
     asked = [site for site, path in paths.items() if not _is_current(run, models, site, path)]
     failures = []
     for answer in run.sites.rank(task, asked) if asked else ():
@@ -98,6 +120,10 @@ def _checked(
     except MessageError as error:
         return Failure(answer.site, "message", str(error))
     return answer
+
+
+def _task(run: Experiment, models: Models) -> RankTask:
+    return RankTask(run=run.folder.name, plan_hash=run.plan.hash, methods=dict(models))
 
 
 def _tested(run: Experiment, models: Models, site: str) -> TestedModel:

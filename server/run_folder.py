@@ -118,6 +118,11 @@ class RunFolder:
         """Sums of ranks that a held-out site released in place of metrics of cases."""
         return self.path / "released" / f"{site}.json"
 
+    @property
+    def released_together(self) -> Path:
+        """What held-out sites released only as the sum over all of them."""
+        return self.path / "released-together.json"
+
     def picture(self, method: str, site: str, kind: str) -> Path:
         """An overlay picture that a site released."""
         return self.path / "pictures" / f"{method}-{site}-{kind}.png"

@@ -31,7 +31,8 @@ class TestedModel:
     __test__ = False  # not a test class for pytest
 
     metrics: str
-    n_cases: int
+    n_cases: int | None = None
+    """None where the site's cases are counted only in a sum."""
     data: Key
     """The site's word for its images and references."""
 

@@ -131,7 +131,10 @@ def check_tested(tested: Tested, regions: Collection[str], n_released: int | Non
     Raises:
         MessageError: with the first thing that does not fit.
     """
-    if n_released is not None and tested.n_cases != n_released:
+    unseen = tested.metrics == "secure-sum"
+    if unseen != (tested.n_cases is None):
+        raise MessageError(f"n_cases: expected {'none' if unseen else 'some'} as released")
+    if not unseen and n_released is not None and tested.n_cases != n_released:
         raise MessageError(f"n_cases: expected {n_released}, found {tested.n_cases}")
     if len(tested.note) > MAX_NOTE:
         raise MessageError(f"note: expected at most {MAX_NOTE} letters")
@@ -145,7 +148,8 @@ def check_tested(tested: Tested, regions: Collection[str], n_released: int | Non
 def _check_scores(tested: Tested, regions: Collection[str]) -> None:
     """Demand one score per case and region, in range."""
     found = [(score.case, score.region) for score in tested.scores]
-    expected = {(case, region) for case in range(1, tested.n_cases + 1) for region in regions}
+    numbers = range(1, (tested.n_cases or 0) + 1)
+    expected = {(case, region) for case in numbers for region in regions}
     if len(found) != len(expected) or set(found) != expected:
         raise MessageError(
             f"scores: expected cases 1 to {tested.n_cases} with {', '.join(regions)}, each once"
@@ -167,14 +171,14 @@ def _check_pictures(pictures: Sequence[Picture]) -> None:
             raise MessageError(f"picture {picture.kind!r}: expected PNG")
 
 
-def check_ranked(ranked: Ranked, site: str, pool: RankSums, n_cases: int, data: str) -> None:
+def check_ranked(ranked: Ranked, site: str, pool: RankSums, n_cases: int | None, data: str) -> None:
     """Demand the rank sums of one site's cases, all of them and nobody else's.
 
     Args:
         ranked: what a held-out site answered; its sums are possible ones (`RankSums` saw to it).
         site: who answered.
         pool: the zero of the methods, regions and ties that were asked for.
-        n_cases: that the site tested.
+        n_cases: that the site tested; None if it did not tell.
         data: the word under which it tested.
 
     Raises:
@@ -183,6 +187,7 @@ def check_ranked(ranked: Ranked, site: str, pool: RankSums, n_cases: int, data: 
     sums = ranked.sums
     if (sums.methods, sums.regions, sums.ties) != (pool.methods, pool.regions, pool.ties):
         raise MessageError("sums: expected the methods, regions and ties that were asked for")
+    n_cases = sums.n_cases if n_cases is None else n_cases
     if {name: part.n_cases for name, part in sums.institutions.items()} != {site: n_cases}:
         raise MessageError(f"sums: expected those of {site}'s {n_cases} cases")
     if ranked.data != data:
@@ -193,6 +198,18 @@ def check_ranked(ranked: Ranked, site: str, pool: RankSums, n_cases: int, data: 
         raise MessageError("aggregates: expected every method and region once, or none")
     for aggregate in ranked.aggregates:
         _check_aggregate(aggregate, n_cases)
+
+
+def check_masked(ranked: Ranked, pool: RankSums, data: str) -> None:
+    """Demand an answer that tells nothing beside its masked vector, of the data that were tested.
+
+    Raises:
+        MessageError: with the first thing that does not fit.
+    """
+    if ranked.sums != pool or ranked.aggregates:
+        raise MessageError("sums: expected masked ones only, of the methods that were asked for")
+    if ranked.data != data:
+        raise MessageError("data: expected those that were tested, found others")
 
 
 def _check_aggregate(aggregate: Aggregate, n_cases: int) -> None:

@@ -26,8 +26,7 @@ from client.egress.entry import Entry, SentObject
 from client.egress.ledger import append, now
 from client.egress.objects import sent_object
 from client.egress.questions import question_of
-from common.errors import ConfigError, ConsiliumError
-from common.messages import ErrorCode
+from common.errors import ConfigError, ConsiliumError, ErrorCode
 
 HOOK = "_push_messages"
 ARGUMENTS = ["state", "object_store", "send", "push_object"]

@@ -9,7 +9,7 @@ import hmac
 from collections.abc import Iterable
 from pathlib import Path
 
-from client.masking import kept_secret
+from client.kept_secrets import kept_secret
 from common.case import Case
 from common.codec import canonical_json
 from common.secure_sum import Key

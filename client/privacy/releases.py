@@ -65,12 +65,15 @@ def told(  # noqa: C901, PLR0911 - one line per kind of answer
             return ("sums of metrics of the validation cases",)
         case Tested():
             metrics = {
+                "secure-sum": "that held-out cases were tested",
                 "ranks": "that held-out cases were tested, and how many",
                 "aggregates": "that held-out cases were tested, and how many",
                 "cases": "metrics of every held-out case",
             }[answer.metrics]
             pictures = ("pictures of held-out cases",) if answer.pictures else ()
             return (metrics, *pictures)
+        case Ranked() if not answer.sums.institutions:
+            return ("sums of ranks and metrics over held-out cases, in a sum of several sites",)
         case Ranked():
             means = ("means and quartiles over held-out cases",) if answer.aggregates else ()
             return ("sums of ranks over held-out cases", *means)

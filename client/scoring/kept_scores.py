@@ -28,6 +28,9 @@ class KeptScores:
     """By case and region."""
     n_empty_references: dict[str, int]
     """Number of cases whose reference lacks a region, in the task's order of regions."""
+    tested: Key | None = None
+    """Hash of the weights as received and of the steps after the network: what else the scores
+    depend on, and has to be the same at all sites that mask their sums for each other."""
 
 
 def keep_scores(site: SiteConfig, run: str, model: str, kept: KeptScores) -> None:

@@ -3,18 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-from client.masking import write_once
+from client.kept_secrets import write_once
+from client.secure.genuine_keys import require_genuine_keys
 from client.site import SiteConfig
 from common.errors import DiskError, PolicyError
 from common.messages import KeysTask
 from common.secure_round import SIGNED_AS, Attempt, Member, SecureRound
-from common.secure_sum import (
-    MaskKey,
-    check_signature,
-    new_private_key,
-    public_key_of,
-    signature_of,
-)
+from common.secure_sum import MaskKey, new_private_key, public_key_of, signature_of
 
 
 def run_key(site: SiteConfig, task: KeysTask) -> MaskKey:
@@ -48,25 +43,14 @@ def require_keys(site: SiteConfig, run: str, secure: SecureRound) -> None:
     Raises:
         PolicyError: with the rule "privacy".
     """
-    keys = {key.site: key.public_key for key in secure.roster.keys}
-    if len(keys) != len(secure.roster.keys) or len(set(keys.values())) != len(keys):
-        raise PolicyError("secure sum: expected every site once, with a key of its own", "privacy")
-    if keys.get(site.name) != public_key_of(_private_key(site, run)):
-        raise PolicyError(
-            "secure sum: the roster holds another key than this site's own", "privacy"
-        )
+    keys = secure.roster.keys
+    require_genuine_keys(site, run, keys, _private_key(site, run), SIGNED_AS)
     if len(keys) < site.policy.min_secure_sites:
         raise PolicyError(
             f"policy.min_secure_sites: expected at least {site.policy.min_secure_sites} sites that "
             f"mask their updates, found {len(keys)}",
             "privacy",
         )
-    for key in secure.roster.keys if site.peers is not None else ():
-        if key.site == site.name:
-            continue
-        if key.site not in (site.peers or {}):
-            raise PolicyError(f"secure sum: {key.site} is not among the pinned peers", "privacy")
-        check_signature((site.peers or {})[key.site], run, SIGNED_AS, (), key)
 
 
 def _private_key(site: SiteConfig, run: str) -> str:

@@ -14,7 +14,7 @@ They stay as long as the run's folder; what a crash cut short counts as a promis
 from pathlib import Path
 from typing import TypeVar
 
-from client.masking import write_once
+from client.kept_secrets import write_once
 from client.site import SiteConfig
 from common.codec import canonical_json, read_json, record
 from common.errors import ConfigError, DiskError, PolicyError

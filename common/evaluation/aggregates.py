@@ -13,10 +13,10 @@ from annotated_types import Ge
 from common.codec import record
 from common.evaluation.scores import ScoreTable
 
-MetricsRelease: TypeAlias = Literal["none", "ranks", "aggregates", "cases"]
-"""How much a site tells of the metrics of its cases; each level includes the one before it:
-nothing, only sums of ranks (`rank_sums.py`), `Aggregate` per method and region, or the metrics
-of numbered, unnamed cases."""
+MetricsRelease: TypeAlias = Literal["none", "secure-sum", "ranks", "aggregates", "cases"]
+"""How much a site tells of the metrics of its cases: nothing; only masked sums, of which the sum
+over several sites is seen (`common.ranks.held_out_sums`); its own sums of ranks (`rank_sums.py`);
+also `Aggregate` per method and region; also the metrics of numbered, unnamed cases."""
 
 
 @record

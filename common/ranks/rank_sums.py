@@ -144,6 +144,11 @@ def sums_of_tables(pool: RankSums, institution: str, tables: Mapping[str, ScoreT
     return sums_of(pool, institution, ranks_of(losses, pool.ties))
 
 
+def largest_difference(sums: RankSums) -> int:
+    """Return the most that `PairDifferences` can be apart: best and worst in every metric."""
+    return HALVES * sums.n_metrics * (len(sums.methods) - 1)
+
+
 def merge(one: RankSums, other: RankSums) -> RankSums:
     """Return the sums over the cases of both.
 
@@ -223,7 +228,7 @@ def _rank_defects(sums: RankSums, part: InstitutionSums) -> Iterator[str]:
 
 
 def _pair_defects(sums: RankSums, pair: PairDifferences) -> Iterator[str]:
-    largest = HALVES * sums.n_metrics * (len(sums.methods) - 1)
+    largest = largest_difference(sums)
     if not all(0 < size <= largest and count > 0 for size, count in pair.counts.items()):
         yield f"counts: expected differences from 1 to {largest}, each counted at least once"
     if sum(pair.counts.values()) > sums.n_cases:

@@ -67,6 +67,7 @@ def join(
     memory_gb = min((m.memory_gb for m in training.values() if m.memory_gb), default=None)
     cohort = Cohort(training, held_out, memory_gb)
     cohort = resumed(cohort, kept, changes) if kept else cohort
+    _require_company(cohort.held_out)
     measured = {name: measured[name] for name in cohort.everyone}
     _require_one_version(measured)
     require_one_task(cohort, task)
@@ -104,6 +105,18 @@ def _require_roles(
             "federation.min_case_share: expected sites that tell how many cases they have, "
             f"found {', '.join(masked)}"
         )
+
+
+def _require_company(held_out: Mapping[str, Measured]) -> None:
+    """Demand as many held-out sites with masked metrics as each of them wants in their sum."""
+    wanted = {name: value.metrics_min_sites or 0 for name, value in held_out.items()}
+    masking = sorted(name for name, fewest in wanted.items() if fewest)
+    for name in masking:
+        if wanted[name] > len(masking):
+            raise FederationError(
+                f"held-out sites whose metrics are seen only as a sum: {name} asks for at least "
+                f"{wanted[name]}, found {len(masking)}: {', '.join(masking)}"
+            )
 
 
 def _with_unseen(sites: Sites, cohort: Cohort, task: Task, run: str, log: EventLog) -> Cohort:

@@ -38,7 +38,7 @@ class HeldOutSection:
     """Position, from 1; part of the plots' file names."""
     n_cases: int
     metrics: str
-    """How much the site told: ranks, aggregates or cases."""
+    """How much the site told: secure-sum, ranks, aggregates or cases."""
     aggregates: tuple[Aggregate, ...]
     summaries: tuple[RegionSummary, ...]
     local_summaries: tuple[RegionSummary, ...]
@@ -46,8 +46,19 @@ class HeldOutSection:
     """Methods by what the site said about the test."""
 
     @property
+    def tested(self) -> str:
+        """What was tested at the site."""
+        cases = "cases" if self.metrics == "secure-sum" else f"{self.n_cases} cases"
+        return f"{self.site}: {cases} that took no part in training"
+
+    @property
     def release(self) -> str:
         """What the site let out, where that is not the metrics of cases."""
+        if self.metrics == "secure-sum":
+            return (
+                "The numbers of this site, that of its cases included, are seen only in the sum "
+                "below."
+            )
         if self.aggregates:
             return "This site released sums of ranks and means and quartiles over its cases."
         return (
@@ -196,7 +207,7 @@ def _held_out_section(data: ReportData, site: str, number: int) -> HeldOutSectio
 
 
 def _n_tested(data: ReportData, site: str) -> int:
-    return max((event.n_cases for event in data.held_out if event.site == site), default=0)
+    return max((event.n_cases or 0 for event in data.held_out if event.site == site), default=0)
 
 
 def _picture_uri(run_dir: Path, picture: PictureReleased) -> str:

@@ -39,6 +39,7 @@ from server.events import (
     SitePrivacySpent,
     SiteTrained,
     SiteValidated,
+    SumsReleased,
     read_events,
 )
 from server.reporting.held_out_data import score_rows
@@ -46,7 +47,7 @@ from server.reporting.held_out_data import score_rows
 T = TypeVar("T")
 
 LOCAL_ONLY = "local-only"
-RELEASES = ("ranks", "aggregates", "cases")
+RELEASES = ("secure-sum", "ranks", "aggregates", "cases")
 METHOD_LABELS = {
     "fedavg": "FedAvg",
     "fedprox": "FedProx",
@@ -126,6 +127,8 @@ class ReportData:
     ranking: Ranking | None
     aggregates: dict[str, tuple[Aggregate, ...]]
     """By held-out site, of those that release neither more nor less."""
+    together: SumsReleased | None
+    """What held-out sites let out only as the sum over all of them."""
 
     @property
     def configurations(self) -> dict[str, AnyConfiguration]:
@@ -156,7 +159,8 @@ class ReportData:
     def regions(self) -> tuple[str, ...]:
         """Regions of which some metric is known."""
         aggregated = (row.region for rows in self.aggregates.values() for row in rows)
-        return tuple(dict.fromkeys([*self.scores["region"], *aggregated]))
+        summed = (row.region for row in self.together.results) if self.together else ()
+        return tuple(dict.fromkeys([*self.scores["region"], *aggregated, *summed]))
 
     @property
     def n_ranked_cases(self) -> int:
@@ -167,7 +171,7 @@ class ReportData:
         return len(ranked[["site", "case"]].drop_duplicates())
 
     def release_of(self, site: str) -> str:
-        """Return how much a held-out site told of its metrics: ranks, aggregates or cases."""
+        """Return how much a held-out site told of its metrics, a word of `RELEASES`."""
         levels = [event.metrics for event in self.held_out if event.site == site]
         return "cases" if not levels else min(levels, key=RELEASES.index)
 
@@ -232,6 +236,7 @@ def collect(run_dir: Path) -> ReportData:
             for path in sorted(run_dir.glob("released/*.json"))
             if (found := read_json(Ranked, path).aggregates)
         },
+        together=next(iter(_last(events, SumsReleased, lambda _: 0)), None),
     )
 
 

@@ -10,13 +10,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from client.masking import COUNTS, data_digest, make_key, masked_counts
+from client.masking import COUNTS, SumPart, data_digest, make_key, masked_counts, masked_part
 from client.policy import Policy
 from client.site import SiteConfig, load_site
 from common.axes import Weights
 from common.codec import write_toml
 from common.errors import ConfigError, DiskError, MessageError, PolicyError
-from common.messages import KeysTask
+from common.messages import KeysTask, MeasureTask
 from common.planning.fingerprint import empty, fingerprint_of, merge
 from common.planning.fingerprint_grid import from_vector, to_vector
 from common.secure_sum import MaskKey, Roster, added, public_key_of
@@ -59,7 +59,7 @@ def roster_of(sites: dict[str, SiteConfig], asked: KeysTask) -> Roster:
 
 
 def answer(site: SiteConfig, roster: Roster, run: str = "run") -> Weights:
-    return masked_counts(site, run, roster, MEASURED)
+    return masked_counts(site, MeasureTask(run=run, task=TASK, roster=roster), MEASURED)
 
 
 def folder(site: SiteConfig) -> Path:
@@ -183,6 +183,17 @@ def test_a_run_keeps_its_company(sites: dict[str, SiteConfig]) -> None:
     make_key(sites["alpha"], task(OTHER, (*NAMES, "delta"), run="next"))  # another run
 
 
+def test_a_run_keeps_its_data(sites: dict[str, SiteConfig]) -> None:
+    answer(sites["alpha"], roster_of(sites, task()))
+    roster, more = roster_of(sites, task(OTHER)), merge(MEASURED, MEASURED)
+    asked = MeasureTask(run="run", task=TASK, roster=roster)
+    with pytest.raises(PolicyError, match="run run: the data changed since fingerprints were mask"):
+        masked_counts(sites["alpha"], asked, more)
+    answer(sites["alpha"], roster)  # the refusal cost nothing
+    later = roster_of(sites, task(run="next"))
+    masked_counts(sites["alpha"], MeasureTask(run="next", task=TASK, roster=later), more)
+
+
 def test_a_name_of_a_run_cannot_leave_the_state_folder(sites: dict[str, SiteConfig]) -> None:
     with pytest.raises(MessageError, match="expected letters, digits"):
         make_key(sites["alpha"], task(run="../../x"))
@@ -209,7 +220,7 @@ LIAR = public_key_of("77" * 32)
         (lambda r: changed(r, "alpha", public_key=LIAR), "another key than this site's own"),
         (
             lambda r: changed(r, "beta", public_key=r.keys[2].public_key),
-            "a key of its own for every site",
+            "expected every site once, with a key of its own",
         ),
         (lambda r: changed(r, "beta", public_key="0" * 64), "beta: is no usable public key"),
         (lambda r: replace(r, nonce=OTHER), "expected one with an unused key"),
@@ -295,6 +306,89 @@ def test_identity_and_peers_are_read_from_the_sites_file(tmp_path: Path) -> None
     loaded = load_site(tmp_path / "site.toml")
     assert loaded.identity == str(tmp_path / "id.pem")
     assert loaded.peers == {"beta": "a" * 64}
+
+
+# Sums of metrics
+
+
+VALUES = np.arange(40, dtype=np.uint64)
+
+
+def metrics_task(nonce: str = NONCE, names: Sequence[str] = NAMES) -> KeysTask:
+    return replace(task(nonce, names), purpose="metrics")
+
+
+def part(data: str = "a" * 64, question: str = "b" * 64) -> SumPart:
+    return SumPart("metrics", VALUES, data=data, question=question)
+
+
+def masked_metrics(site: SiteConfig, roster: Roster, **changes: str) -> np.ndarray:
+    return masked_part(site, "run", roster, part(**changes))["metrics"].view(np.uint64)
+
+
+@pytest.fixture
+def testing(pinned: dict[str, SiteConfig]) -> dict[str, SiteConfig]:
+    """Return sites that know each other and mask their metrics, and counts as well."""
+    return {
+        name: replace(site, policy=policy(metrics="secure-sum")) for name, site in pinned.items()
+    }
+
+
+def test_metrics_add_up_as_counts_do(testing: dict[str, SiteConfig]) -> None:
+    roster = roster_of(testing, metrics_task())
+    told = [masked_metrics(testing[name], roster) for name in NAMES]
+    assert (added(told, VALUES.size) == 3 * VALUES).all()
+    line = f"run run: metrics masked for the sum of alpha, beta, gamma ({NONCE})"
+    assert line in log_of(testing["beta"])
+
+
+def test_a_site_masks_what_its_policy_says_and_nothing_else(tmp_path: Path) -> None:
+    counts = site_of(tmp_path, "alpha")
+    with pytest.raises(PolicyError, match=r"policy\.metrics: 'none' masks nothing"):
+        make_key(counts, metrics_task())
+    with pytest.raises(PolicyError, match=r"policy\.metrics: 'none' masks nothing"):
+        masked_metrics(counts, Roster(nonce=NONCE, keys=()))
+    metrics = site_of(tmp_path, "alpha", metrics="secure-sum", fingerprint="exact")
+    with pytest.raises(PolicyError, match=r"policy\.fingerprint: 'exact' masks nothing"):
+        make_key(metrics, task())
+    with pytest.raises(PolicyError, match="a key for updates masks nothing else"):
+        make_key(counts, replace(task(), purpose="updates"))
+
+
+def test_a_key_for_counts_masks_no_metrics(testing: dict[str, SiteConfig]) -> None:
+    counts = roster_of(testing, task())
+    with pytest.raises(PolicyError, match="expected one with an unused key"):
+        masked_metrics(testing["alpha"], counts)
+    own, *_ = roster_of(testing, metrics_task()).keys
+    with pytest.raises(PolicyError, match="key of beta: expected a signature by its pinned key"):
+        masked_metrics(testing["alpha"], replace(counts, keys=(own, *counts.keys[1:])))
+
+
+def test_counts_and_metrics_of_a_run_may_have_other_company(
+    testing: dict[str, SiteConfig], sites: dict[str, SiteConfig]
+) -> None:
+    answer(testing["alpha"], roster_of(testing, task()))
+    four = metrics_task(names=(*NAMES, "delta"))
+    assert make_key(testing["alpha"], four).site == "alpha"
+
+
+def test_a_second_sum_of_metrics_is_of_the_same_sites_and_data(
+    testing: dict[str, SiteConfig],
+) -> None:
+    masked_metrics(testing["alpha"], roster_of(testing, metrics_task()))
+    again = roster_of(testing, metrics_task(OTHER))
+    with pytest.raises(PolicyError, match="the data changed since metrics were masked"):
+        masked_metrics(testing["alpha"], again, data="c" * 64)
+    with pytest.raises(PolicyError, match="metrics were masked for the sum of other sites before"):
+        make_key(testing["alpha"], metrics_task("2" * 32, (*NAMES, "delta")))
+    masked_metrics(testing["alpha"], again, question="c" * 64)  # of other models it may be
+
+
+def test_sites_that_tested_other_models_do_not_add_up(testing: dict[str, SiteConfig]) -> None:
+    roster = roster_of(testing, metrics_task())
+    other = {"gamma": {"question": "c" * 64}}
+    told = [masked_metrics(testing[name], roster, **other.get(name, {})) for name in NAMES]
+    assert not (added(told, VALUES.size) == 3 * VALUES).any()
 
 
 # The keyed hash

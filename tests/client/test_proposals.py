@@ -112,3 +112,18 @@ def test_a_held_out_site_reads_that_nothing_is_trained(site, tiny_study):
     assert "held out; nothing is trained, final models are tested here" in text
     assert "of every final model sums of ranks over all cases, no metric" in text
     assert "no pictures" in text
+
+
+@pytest.mark.parametrize(
+    ("level", "words"),
+    [
+        ("none", "no metrics"),
+        ("secure-sum", "sums of ranks and metrics, only in the sum of several held-out sites"),
+        ("ranks", "sums of ranks over all cases, no metric"),
+    ],
+)
+def test_a_person_at_a_held_out_site_reads_what_would_leave(site, tiny_study, level, words):
+    federation = replace(tiny_study.config.federation, held_out=("alpha",), min_sites=1)
+    testing = replace(site, policy=replace(site.policy, metrics=level))
+    lines = describe(testing, proposed(tiny_study.config_with(federation=federation)))
+    assert f"leaves the building: of every final model {words}" in lines

@@ -131,6 +131,16 @@ def test_masks_change_with_the_run() -> None:
     assert not (one == other).any()
 
 
+def test_sites_that_were_asked_other_things_do_not_add_up() -> None:
+    private, zeros = private_keys(3), np.zeros(1000, np.uint64)
+    asked = {"alpha": "1" * 64, "beta": "1" * 64, "gamma": "2" * 64}
+    told = [
+        masked(zeros, site, private[site], "run", roster_of(private), question)
+        for site, question in asked.items()
+    ]
+    assert not (added(told, 1000) == 0).any()
+
+
 def test_the_order_of_a_roster_changes_nothing() -> None:
     private, values = private_keys(3), np.zeros(100, np.uint64)
     told = [

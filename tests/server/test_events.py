@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import ConfigError
+from common.evaluation.metric_sums import MeanAndSd
+from common.ranks.held_out_sums import RegionResult
 from server.event_lines import line_of
 from server.events import (
     EVENT_TYPES,
@@ -37,9 +39,17 @@ from server.events import (
     SiteValidated,
     SumLost,
     SumOpened,
+    SumsReleased,
     read_events,
 )
 
+RESULT = RegionResult(
+    method="fedavg",
+    region="WT",
+    n_empty_references=2,
+    dice=MeanAndSd(mean=0.75, sd=0.125),
+    hd95=MeanAndSd(mean=4.5, sd=2.25),
+)
 ALL: tuple[Event, ...] = (
     RunStarted(
         run="r",
@@ -100,6 +110,8 @@ ALL: tuple[Event, ...] = (
     SitePrivacySpent(
         method="fedavg", round=1, n_sites=4, epsilon=1.9, delta=1e-3, warning="4 sites"
     ),
+    SumsReleased(sites=("h", "i", "j"), n_cases=40, results=(RESULT,)),
+    HeldOutScored(method="fedavg", site="h", note="", metrics="secure-sum"),
 )
 
 
@@ -238,7 +250,9 @@ def test_a_whole_line_of_no_known_event_is_a_clear_mistake(tmp_path: Path, line:
             "fedavg round 3/3 LOST, the weights stay: 3 sites must agree who survived, 2 did",
         ),
         (ALL[17], "fedavg: a: Dice 0.375, of its own model 0.750"),
-        (ALL[-1], "fedavg round 1/3: site-level epsilon 1.90 at 0.001; 4 sites"),
+        (ALL[22], "fedavg round 1/3: site-level epsilon 1.90 at 0.001; 4 sites"),
+        (ALL[23], "h, i, j released sums of ranks and metrics over 40 cases together"),
+        (ALL[24], "fedavg: the cases of h scored"),
     ],
 )
 def test_an_event_in_words(event: Event, line: str) -> None:

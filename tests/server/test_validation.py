@@ -31,7 +31,14 @@ from server.planning.joining import join
 from server.rounds import train_method
 from server.run_folder import latest_checkpoint
 from server.sites import Answers, Failure, Reply
-from server.validation import check_ranked, check_tested, check_update, png_of, update_norm
+from server.validation import (
+    check_masked,
+    check_ranked,
+    check_tested,
+    check_update,
+    png_of,
+    update_norm,
+)
 
 Make: TypeAlias = Callable[..., Experiment]
 TASK = TrainTask(run="r", plan_hash="0", method="fedavg", round=2, proximal_mu=0.0)
@@ -164,7 +171,7 @@ def case_score(case: int, region: str, **changed: float) -> CaseScore:
     return CaseScore(case=case, region=region, **numbers)
 
 
-def said(metrics: Any, n_cases: int, **released: Any) -> Tested:
+def said(metrics: Any, n_cases: int | None, **released: Any) -> Tested:
     nothing: dict[str, Any] = {"scores": (), "pictures": (), "note": ""}
     return Tested(metrics=metrics, n_cases=n_cases, data="5" * 64, **(nothing | released))
 
@@ -283,6 +290,15 @@ def test_another_number_of_cases_than_was_declared_is_refused() -> None:
         check_tested(said("ranks", 2), REGIONS, 3)
 
 
+def test_a_site_of_whose_cases_only_a_sum_is_seen_does_not_tell_their_number() -> None:
+    check_tested(said("secure-sum", None), REGIONS, 2)
+    check_tested(said("secure-sum", None), REGIONS, None)
+    with pytest.raises(MessageError, match="n_cases: expected none"):
+        check_tested(said("secure-sum", 2), REGIONS, 2)
+    with pytest.raises(MessageError, match="n_cases: expected some"):
+        check_tested(said("ranks", None), REGIONS, None)
+
+
 # What a held-out site ranked.
 
 POOL = no_cases(("a", "b"), REGIONS, "min")
@@ -303,6 +319,21 @@ def aggregate(**changed: Any) -> Aggregate:
 
 
 EVERY = tuple(aggregate(method=method, region=region) for method in "ab" for region in REGIONS)
+
+
+def test_beside_a_masked_vector_a_site_tells_no_sum() -> None:
+    check_masked(ranked(sums=POOL), POOL, WORD)
+    for wrong in (ranked(), ranked(sums=POOL, aggregates=EVERY)):
+        with pytest.raises(MessageError, match="sums: expected masked ones only"):
+            check_masked(wrong, POOL, WORD)
+    with pytest.raises(MessageError, match="data: expected those that were tested"):
+        check_masked(ranked(sums=POOL), POOL, "6" * 64)
+
+
+def test_sums_of_a_site_that_told_no_number_of_cases_are_its_own() -> None:
+    check_ranked(ranked(aggregates=EVERY), "h", POOL, None, WORD)
+    with pytest.raises(MessageError, match="sums: expected those of i's 2 cases"):
+        check_ranked(ranked(), "i", POOL, None, WORD)
 
 
 def test_sums_of_all_cases_with_or_without_aggregates_are_accepted() -> None:

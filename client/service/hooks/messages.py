@@ -7,7 +7,7 @@ from typing import Any
 from client.service.bundle import defects
 from client.service.hooks.parts import CONSILIUM_ERROR, RUN, START
 
-BUNDLE, SIZE = "policy:bundle", "policy:size"  # common.messages.ErrorCode
+BUNDLE, SIZE = "policy:bundle", "policy:size"  # common.errors.ErrorCode
 AGENT = "flwr-agentapp"
 
 
