@@ -128,14 +128,14 @@ def _of_update(event: SiteTrained) -> Iterator[tuple[int, str, float]]:
     if event.loss is not None:
         yield event.round, f"loss/{where}", event.loss
     yield event.round, f"update_norm/{where}", event.update_norm
-    if event.spent is not None:
-        yield event.round, f"epsilon/{where}", event.spent.epsilon
-        yield event.round, f"budget_used/{where}", event.spent.budget_used
     yield from _of_exchange(event)
 
 
 def _of_exchange(event: SiteTrained | SiteMasked) -> Iterator[tuple[int, str, float]]:
-    where = f"site/{event.site}"
+    where, spent = f"site/{event.site}", getattr(event, "spent", None)
+    if spent is not None:
+        yield event.round, f"epsilon/{where}", spent.epsilon
+        yield event.round, f"budget_used/{where}", spent.budget_used
     yield event.round, f"seconds/{where}", event.seconds
     yield event.round, f"upload_bytes/{where}", event.upload_bytes
     yield event.round, f"download_bytes/{where}", event.download_bytes
