@@ -7,9 +7,10 @@ record that a crash could part from it. A metric is known by its name, round and
 
 import logging
 import os
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -177,15 +178,27 @@ class MlflowStore:
 def _check(uri: str) -> None:
     """Demand an address that MLflow takes, and say when it is another machine's."""
     address = urlsplit(uri)
-    if address.scheme not in SCHEMES:
+    if address.scheme not in SCHEMES or not (address.netloc or address.path.strip("/")):
         raise ConfigError(
             f"--mlflow: expected sqlite:///FILE.db, http://HOST:PORT or https://HOST, found {uri}; "
             "MLflow no longer takes folders"
         )
     if address.scheme == "sqlite":
-        demand_writable(Path(address.path.removeprefix("/")))
+        _check_database(Path(address.path.removeprefix("/")))
     elif not _is_loopback(address.hostname or ""):
         say(f"numbers and settings of the run go to {address.hostname}")
+
+
+def _check_database(path: Path) -> None:
+    """Demand a database that can be written; MLflow would try for minutes."""
+    demand_writable(path)
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        raise ConfigError(
+            f"--mlflow: {path}: expected a database that can be written, found {error}"
+        ) from None
 
 
 def _is_loopback(host: str) -> bool:

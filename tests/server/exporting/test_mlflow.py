@@ -162,6 +162,8 @@ def test_two_runs_of_one_name_stay_apart(
         ("file:///tmp/mlruns", "expected sqlite:///FILE.db, http://HOST:PORT or https://HOST"),
         ("mlruns", "MLflow no longer takes folders"),
         ("databricks", "expected sqlite:///FILE.db"),
+        ("sqlite://", "expected sqlite:///FILE.db"),
+        ("sqlite:////proc/none.db", "none.db: expected a database that can be written, found un"),
         ("http://127.0.0.1:9", "expected an MLflow store or server that answers, found API"),
     ],
 )
@@ -180,7 +182,7 @@ def test_a_file_that_is_no_store_is_a_clear_mistake(
     tmp_path: Path, run_dir: Callable[..., Path]
 ) -> None:
     (tmp_path / "text.db").write_text("not a database, but long enough to be looked at\n" * 20)
-    with pytest.raises(ConfigError, match=r"--mlflow: .* file is not a database"):
+    with pytest.raises(ConfigError, match=r"text\.db: .* file is not a database"):
         export(run_dir(), Targets(mlflow=f"sqlite:///{tmp_path / 'text.db'}"), follow=False)
 
 
