@@ -159,7 +159,7 @@ def test_two_runs_of_one_name_stay_apart(
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("file:///tmp/mlruns", "expected sqlite:///FILE.db, http://HOST:PORT or https://HOST"),
+        ("file:///mlruns", "expected sqlite:///FILE.db, http://HOST:PORT or https://HOST"),
         ("mlruns", "MLflow no longer takes folders"),
         ("databricks", "expected sqlite:///FILE.db"),
         ("sqlite://", "expected sqlite:///FILE.db"),
