@@ -30,11 +30,11 @@ def rate_factor(schedule: Schedule, events: Path, method: str, round_: int) -> f
             rounds[event.round][event.site] = event
         if isinstance(event, SumOpened) and event.method == method and event.round < round_:
             summed[event.round] = event.loss or 0.0  # none is private
-    losses = {number: _mean_loss(trained) for number, trained in rounds.items()} | summed
+    losses = {number: mean_loss(trained) for number, trained in rounds.items()} | summed
     return plateau_factor(schedule, [losses[number] for number in sorted(losses)])
 
 
-def _mean_loss(trained: dict[str, SiteTrained]) -> float:
+def mean_loss(trained: dict[str, SiteTrained]) -> float:
     """Return the mean over sites, weighted by cases; the order of the answers does not matter."""
     n_cases = sum(event.n_cases for event in trained.values())
     losses = [(event.loss or 0.0, event.n_cases) for event in trained.values()]  # none is private

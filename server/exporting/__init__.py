@@ -1,0 +1,1 @@
+"""A run's events for other programs: tables, TensorBoard, MLflow."""
