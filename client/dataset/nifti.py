@@ -108,6 +108,17 @@ class Grid:
         flipped = [slice(None, None, int(flip)) for flip in flips]
         return image.T.transpose(axes)[tuple(flipped)]
 
+    def position_mm(self, voxel: Shape) -> tuple[float, float, float]:
+        """Return where a voxel (z, y, x) of the RAS+ image lies: mm to the right, front and top."""
+        axes, flips = self._orientation[:, 0].astype(int), self._orientation[:, 1]
+        indices = (voxel[::-1][axis] for axis in axes)
+        of_file = [
+            index if flip > 0 else size - 1 - index
+            for index, flip, size in zip(indices, flips, self.shape, strict=True)
+        ]
+        right, front, top = (self.affine @ [*of_file, 1.0])[:3].tolist()
+        return right, front, top
+
 
 @dataclass(frozen=True, eq=False)
 class Scan:
@@ -242,16 +253,37 @@ def write_image(path: Path, image: NDArray[Any], grid: Grid, *, slope: float | N
     Raises:
         ConfigError: when the folder cannot be written or the disk is full.
     """
+    content = encoded(image, grid, slope=slope)
+    if path.name.endswith(".gz"):
+        content = gzip.compress(content, COMPRESSION_LEVEL, mtime=0)
+    write_atomically(path, content)
+
+
+def encoded(
+    image: NDArray[Any],
+    grid: Grid,
+    *,
+    slope: float | None = None,
+    window: tuple[float, float] | None = None,
+) -> bytes:
+    """Return an uncompressed NIfTI file of one RAS+ image (z, y, x), in its dtype.
+
+    Args:
+        image: axes (z, y, x).
+        grid: of the file that it belongs to.
+        slope: what readers multiply the stored numbers by, if anything.
+        window: what viewers show as black and as white.
+    """
     file = nib.Nifti1Image(grid.from_ras(image), grid.affine)
     file.set_sform(grid.affine, code="scanner")
     file.set_qform(grid.affine, code="scanner")  # for readers that look at the quaternion only
     file.header.set_xyzt_units(xyz="mm")
     if slope is not None:
         file.header.set_slope_inter(slope, 0)
-    content = file.to_bytes()
-    if path.name.endswith(".gz"):
-        content = gzip.compress(content, COMPRESSION_LEVEL, mtime=0)
-    write_atomically(path, content)
+    if window is not None:
+        file.header["cal_min"], file.header["cal_max"] = window
+    content: bytes = file.to_bytes()
+    return content
 
 
 def _open(path: Path, dimensions: tuple[int, ...]) -> tuple[NDArray[Any], Grid]:

@@ -1,0 +1,136 @@
+"""What the page draws, as small NIfTI files in the image's own grid.
+
+Every file is read and checked as everywhere else, then written again: what the viewer shows lies
+where Consilium believes it to lie, also where a header says nothing of orientation.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.dataset.nifti import Grid, encoded, read_channels, read_grid, read_labels, same_grid
+from client.scoring.appearance import window_of
+from client.viewer.listing import ListedCase
+from common.axes import LabelMap, Mask, Shape, SpacingMm, three
+from common.errors import DataError, Defect
+from common.task import Task
+
+THICK_RATIO = 3  # nnU-Net, ANISO_THRESHOLD: from there on an axis is not compared with the others
+MISSED, FALSE_ALARM, OTHER_LABEL = 1, 2, 3
+"""Labels of the disagreement: only in the reference, only in the prediction, in both unlike."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The label files of one case, each None where there is none or it cannot be used."""
+
+    grid: Grid
+    """Of the image."""
+    reference: LabelMap | None
+    prediction: LabelMap | None
+    faults: tuple[str, ...]
+    """Why a file cannot be used, in words."""
+
+
+def read_case_labels(one: ListedCase, task: Task) -> Labels:
+    """Read the reference and the prediction of a case.
+
+    Raises:
+        DataError: when the header of the image cannot be read.
+    """
+    grid = read_grid(one.case.images[0])
+    maps: list[LabelMap | None] = []
+    faults = []
+    for path in (one.case.label, one.prediction):
+        try:
+            labels, own = read_labels(path, task.label_mapping) if path else (None, grid)
+        except DataError as error:
+            labels, own = None, grid
+            faults += [str(defect) for defect in error.defects]
+        if difference := same_grid(grid, own):
+            labels, expected = None, f"the grid of {one.case.images[0].name}"
+            faults.append(str(Defect(one.case.name, str(path), expected, difference)))
+        maps.append(labels)
+    return Labels(grid, maps[0], maps[1], tuple(faults))
+
+
+def image_file(one: ListedCase, channel: int, n_channels: int) -> bytes:
+    """Return one channel; its header holds the window in which it is shown.
+
+    Raises:
+        DataError: when the file cannot be read, or does not hold the channel.
+    """
+    alone = len(one.case.images) == n_channels
+    path = one.case.images[channel if alone else 0]
+    image, grid = read_channels(path)
+    if len(image) != (1 if alone else n_channels):
+        expected = "one channel" if alone else f"{n_channels} channels"
+        raise DataError("", [Defect(one.case.name, str(path), expected, str(len(image)))])
+    shown = np.nan_to_num(image[0 if alone else channel], copy=False)  # a page cannot draw NaN
+    return encoded(shown, grid, window=window_of(shown))
+
+
+def outline_of(labels: LabelMap, spacing_mm: SpacingMm) -> LabelMap:
+    """Keep the voxels of each label that touch another one, along the axes that are not thick.
+
+    Across thick slices neighbours differ so much that half of a slice would be outline.
+    """
+    border = np.zeros(labels.shape, np.bool_)
+    for axis, size_mm in enumerate(spacing_mm):
+        if size_mm >= THICK_RATIO * min(spacing_mm):
+            continue
+        one, other, found = (np.moveaxis(array, axis, 0) for array in (labels, labels, border))
+        differs = one[1:] != other[:-1]
+        found[1:] |= differs
+        found[:-1] |= differs
+    return np.where(border, labels, 0).astype(np.uint8)
+
+
+def disagreement_of(
+    reference: LabelMap, prediction: LabelMap, members: tuple[int, ...] | None
+) -> LabelMap:
+    """Return where prediction and reference disagree, as `MISSED`, `FALSE_ALARM`, `OTHER_LABEL`.
+
+    Args:
+        reference: axes (z, y, x).
+        prediction: same shape.
+        members: labels of the region that is compared; None compares every label.
+    """
+    true, found = (_in_region(labels, members) for labels in (reference, prediction))
+    result = np.zeros(reference.shape, np.uint8)
+    result[true & ~found] = MISSED
+    result[found & ~true] = FALSE_ALARM
+    if members is None:
+        result[true & found & (reference != prediction)] = OTHER_LABEL
+    return result
+
+
+def focus_of(labels: Labels) -> Shape:
+    """Return the voxel (z, y, x) to look at first.
+
+    It lies in the axial slice with most disagreement, or else most reference, or else most
+    prediction, near the centre of what is there; without any, in the middle of the image.
+    """
+    reference, prediction = labels.reference, labels.prediction
+    volumes = [volume for volume in (reference, prediction) if volume is not None]
+    if reference is not None and prediction is not None:
+        volumes.insert(0, disagreement_of(reference, prediction, None))
+    for volume in volumes:
+        areas = np.count_nonzero(volume, axis=(1, 2))
+        if areas.any():
+            z = int(areas.argmax())
+            inside = np.argwhere(volume[z])
+            distances = np.square(inside - inside.mean(axis=0)).sum(axis=1)
+            y, x = inside[int(distances.argmin())].tolist()
+            return z, y, x
+    return three(size // 2 for size in labels.grid.shape_zyx)
+
+
+def _in_region(labels: LabelMap, members: tuple[int, ...] | None) -> Mask:
+    if members is None:
+        return labels > 0
+    table = np.zeros(256, np.bool_)
+    table[list(members)] = True
+    inside: NDArray[np.bool_] = table[labels]
+    return inside
