@@ -20,14 +20,12 @@ from client.viewer.guard import guarded
 from client.viewer.listing import ListedCase, Listing
 from client.viewer.pages import list_of_cases, page, words_on_case
 from client.viewer.volumes import (
-    Labels,
-    disagreement_of,
+    difference,
     focus_of,
     image_file,
-    outline_of,
+    marks_of,
     read_case_labels,
 )
-from common.axes import LabelMap
 from common.errors import DataError
 
 ASSETS = {  # by the name in the address: file, media type
@@ -35,7 +33,7 @@ ASSETS = {  # by the name in the address: file, media type
     "viewer.js": ("viewer.js", "text/javascript"),
     "viewer.css": ("viewer.css", "text/css"),
 }
-GZIP_LEVEL = 1  # label maps shrink a hundredfold at every level
+GZIP_LEVEL = 1  # labels shrink a hundredfold at every level
 
 Answer: TypeAlias = Callable[[Listing, Request], Response]
 
@@ -57,7 +55,7 @@ def application(listing: Listing, token: str) -> ASGIApp:
         Route("/assets/{name}", _asset, methods=["GET"]),
         route("/case/{number:int}", _case),
         route("/case/{number:int}/image/{channel:int}.nii", _image),
-        route("/case/{number:int}/{kind}.nii", _labels),
+        route("/case/{number:int}/marks.nii", _marks),
     ]
     app = Starlette(
         routes=[Mount(f"/{token}", routes=routes)],
@@ -72,15 +70,29 @@ def _list(listing: Listing, request: Request) -> Response:
 
 
 def _case(listing: Listing, request: Request) -> Response:
-    one = _listed(listing, request)
-    labels = read_case_labels(one, listing.task)
+    one, task = _listed(listing, request), listing.task
+    labels = read_case_labels(one, task)
     return JSONResponse(
         {
             "html": words_on_case(listing, one, labels),
             "focus_mm": labels.grid.position_mm(focus_of(labels)),
             "shape_zyx": labels.grid.shape_zyx,
-            "reference": labels.reference is not None,
-            "prediction": labels.prediction is not None,
+            "is_compared": labels.reference is not None and labels.prediction is not None,
+            "has_reference": labels.reference is not None,
+            "has_prediction": labels.prediction is not None,
+            "marks": [
+                {
+                    "reference": mark.reference,
+                    "prediction": mark.prediction,
+                    "is_border": mark.is_border,
+                    "difference": difference(mark, None),
+                    "difference_in": {
+                        region: difference(mark, members)
+                        for region, members in task.regions.items()
+                    },
+                }
+                for mark in marks_of(labels).table
+            ],
         }
     )
 
@@ -93,26 +105,11 @@ def _image(listing: Listing, request: Request) -> Response:
     return Response(content, media_type="application/octet-stream")  # no compression is faster
 
 
-def _labels(listing: Listing, request: Request) -> Response:
+def _marks(listing: Listing, request: Request) -> Response:
     labels = read_case_labels(_listed(listing, request), listing.task)
-    region = _region(listing, request)
-    members = listing.task.regions[region] if region else None
-    volume = _volume(labels, request.path_params["kind"], members)
-    if volume is None:
-        raise HTTPException(404, "expected label files of this case that can be used")
-    content = gzip.compress(encoded(volume, labels.grid), GZIP_LEVEL, mtime=0)
+    content = gzip.compress(encoded(marks_of(labels).volume, labels.grid), GZIP_LEVEL, mtime=0)
     headers = {"Content-Encoding": "gzip"}
     return Response(content, media_type="application/octet-stream", headers=headers)
-
-
-def _volume(labels: Labels, kind: str, members: tuple[int, ...] | None) -> LabelMap | None:
-    """Return the volume of an address, or None where there is none."""
-    reference, prediction = labels.reference, labels.prediction
-    if kind == "outline" and reference is not None:
-        return outline_of(reference, labels.grid.spacing_mm)
-    if kind == "disagreement" and reference is not None and prediction is not None:
-        return disagreement_of(reference, prediction, members)
-    return {"reference": reference, "prediction": prediction}.get(kind)
 
 
 def _asset(request: Request) -> Response:

@@ -5,6 +5,7 @@ where Consilium believes it to lie, also where a header says nothing of orientat
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from common.task import Task
 
 THICK_RATIO = 3  # nnU-Net, ANISO_THRESHOLD: from there on an axis is not compared with the others
 MISSED, FALSE_ALARM, OTHER_LABEL = 1, 2, 3
-"""Labels of the disagreement: only in the reference, only in the prediction, in both unlike."""
+"""How they can disagree: only the reference, only the prediction, or both with unlike labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,26 @@ class Labels:
     prediction: LabelMap | None
     faults: tuple[str, ...]
     """Why a file cannot be used, in words."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What the label files say of a voxel."""
+
+    reference: int
+    prediction: int
+    is_border: bool
+    """Whether the outline of the reference runs there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """Both label maps of a case in one volume; the page colours it in every way that it offers."""
+
+    volume: NDArray[Any]
+    """Numbers of marks, axes (z, y, x)."""
+    table: tuple[Mark, ...]
+    """Every mark of the case by its number; number 0 is a voxel without any label."""
 
 
 def read_case_labels(one: ListedCase, task: Task) -> Labels:
@@ -71,8 +92,8 @@ def image_file(one: ListedCase, channel: int, n_channels: int) -> bytes:
     return encoded(shown, grid, window=window_of(shown))
 
 
-def outline_of(labels: LabelMap, spacing_mm: SpacingMm) -> LabelMap:
-    """Keep the voxels of each label that touch another one, along the axes that are not thick.
+def outline_of(labels: LabelMap, spacing_mm: SpacingMm) -> Mask:
+    """Return the labelled voxels that touch another label, along the axes that are not thick.
 
     Across thick slices neighbours differ so much that half of a slice would be outline.
     """
@@ -84,26 +105,44 @@ def outline_of(labels: LabelMap, spacing_mm: SpacingMm) -> LabelMap:
         differs = one[1:] != other[:-1]
         found[1:] |= differs
         found[:-1] |= differs
-    return np.where(border, labels, 0).astype(np.uint8)
+    return border & (labels > 0)
 
 
-def disagreement_of(
-    reference: LabelMap, prediction: LabelMap, members: tuple[int, ...] | None
-) -> LabelMap:
-    """Return where prediction and reference disagree, as `MISSED`, `FALSE_ALARM`, `OTHER_LABEL`.
+def marks_of(labels: Labels) -> Marks:
+    """Return both label maps of a case as one volume, in which every mark has a number."""
+    none = np.zeros(labels.grid.shape_zyx, np.uint8)
+    reference = none if labels.reference is None else labels.reference
+    prediction = none if labels.prediction is None else labels.prediction
+    border = outline_of(reference, labels.grid.spacing_mm)
+    seen = np.zeros(2**17, np.bool_)
+    seen[0] = True  # nothing, even where the whole image is labelled
+    volume = np.empty(reference.shape, np.uint32)
+    for plane, *parts in zip(volume, reference, prediction, border, strict=True):
+        plane[:] = _packed(*parts)
+        seen[plane] = True
+    packed = np.flatnonzero(seen)
+    numbers = np.zeros(seen.size, np.uint32)
+    numbers[packed] = np.arange(packed.size)
+    for plane in volume:  # by planes, because an index takes eight bytes per voxel
+        plane[:] = numbers[plane]
+    table = tuple(Mark(code >> 9, code >> 1 & 255, bool(code & 1)) for code in packed.tolist())
+    return Marks(volume.astype(np.uint8 if packed.size <= 256 else np.uint16), table)
+
+
+def difference(mark: Mark, members: tuple[int, ...] | None) -> int:
+    """Return how reference and prediction disagree, or 0 where they agree.
 
     Args:
-        reference: axes (z, y, x).
-        prediction: same shape.
+        mark: what both say of a voxel.
         members: labels of the region that is compared; None compares every label.
     """
-    true, found = (_in_region(labels, members) for labels in (reference, prediction))
-    result = np.zeros(reference.shape, np.uint8)
-    result[true & ~found] = MISSED
-    result[found & ~true] = FALSE_ALARM
-    if members is None:
-        result[true & found & (reference != prediction)] = OTHER_LABEL
-    return result
+    true, found = (
+        label > 0 if members is None else label in members
+        for label in (mark.reference, mark.prediction)
+    )
+    if true != found:
+        return MISSED if true else FALSE_ALARM
+    return OTHER_LABEL if members is None and mark.reference != mark.prediction else 0
 
 
 def focus_of(labels: Labels) -> Shape:
@@ -115,7 +154,7 @@ def focus_of(labels: Labels) -> Shape:
     reference, prediction = labels.reference, labels.prediction
     volumes = [volume for volume in (reference, prediction) if volume is not None]
     if reference is not None and prediction is not None:
-        volumes.insert(0, disagreement_of(reference, prediction, None))
+        volumes.insert(0, (reference != prediction).view(np.uint8))
     for volume in volumes:
         areas = np.count_nonzero(volume, axis=(1, 2))
         if areas.any():
@@ -127,10 +166,11 @@ def focus_of(labels: Labels) -> Shape:
     return three(size // 2 for size in labels.grid.shape_zyx)
 
 
-def _in_region(labels: LabelMap, members: tuple[int, ...] | None) -> Mask:
-    if members is None:
-        return labels > 0
-    table = np.zeros(256, np.bool_)
-    table[list(members)] = True
-    inside: NDArray[np.bool_] = table[labels]
-    return inside
+def _packed(
+    reference: NDArray[np.uint8], prediction: NDArray[np.uint8], border: NDArray[np.bool_]
+) -> NDArray[np.uint32]:
+    packed = reference.astype(np.uint32)
+    packed <<= 9
+    packed |= prediction.astype(np.uint32) << 1
+    packed |= border
+    return packed

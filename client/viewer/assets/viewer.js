@@ -27,6 +27,9 @@ const viewer = new niivue.Niivue({
 
 let shown = null; // number of the case on the screen
 let facts = null; // what the server knows of it
+let image = null; // its volumes: one channel, and twice the labels, as areas and as lines
+let areas = null;
+let lines = null;
 let overlaysOn = true;
 let place = 0; // of the case in the list
 let waiting = Promise.resolve(); // one change of volumes at a time
@@ -78,96 +81,96 @@ function open(number) {
   inTurn(async () => {
     if (number !== shown) return; // another case was asked for meanwhile
     tell("loading");
-    facts = await (await asked(`case/${number}`)).json();
+    const answers = [asked(`case/${number}`), read(`case/${number}/marks.nii`), readImage()];
+    const [words, labels] = await Promise.all(answers);
+    facts = await words.json();
+    [areas, lines] = [await volume(labels), await volume(labels)];
     at("case").innerHTML = facts.html; // as above
-    at("disagreement").disabled = !(facts.reference && facts.prediction);
-    await showImage();
+    at("disagreement").disabled = !facts.is_compared;
+    setPlane();
+    draw();
     moveTo(facts.focus_mm);
   });
 }
 
-async function showImage() {
-  const channel = at("channel").value;
-  const image = await volume(`case/${shown}/image/${channel}.nii`, "image");
-  viewer.volumes = [];
-  viewer.addVolume(image);
-  setWindow();
-  setPlane();
-  await showLabels();
-  tell(`case ${place + 1} of ${about.n_cases}, ${about.channels[channel]}`);
+async function read(address) {
+  return (await asked(address)).arrayBuffer();
 }
 
-// A volume by our own request, so that what is wrong with a file is said in the server's words.
-async function volume(address, name) {
-  const content = await (await asked(address)).arrayBuffer();
-  const made = await niivue.NVImage.loadFromUrl({ url: content, name: "volume.nii" });
-  made.name = name;
-  return made;
+function volume(content) {
+  return niivue.NVImage.loadFromUrl({ url: content, name: "volume.nii" });
+}
+
+async function readImage() {
+  image = await volume(await read(`case/${shown}/image/${at("channel").value}.nii`));
+}
+
+async function changeChannel() {
+  const mm = viewer.frac2mm(viewer.scene.crosshairPos);
+  await readImage();
+  draw();
+  moveTo([...mm].slice(0, 3));
+}
+
+function draw() {
+  setWindow();
+  const layers = [image];
+  const opacity = overlaysOn ? Number(at("opacity").value) : 0;
+  if (facts.marks.length > 1 && overlaysOn) {
+    areas.colormapLabel = colours(isCompared() ? differenceColour : areaColour);
+    areas.opacity = opacity;
+    layers.push(areas);
+    if (!isCompared() && at("reference").value === "outline") {
+      lines.colormapLabel = colours((mark) => mark.is_border && colourOf(about.labels, mark.reference));
+      layers.push(lines);
+    }
+  }
+  viewer.volumes = layers;
+  viewer.setVolume(image, 0); // uploads and draws everything, once
+  viewer.createOnLocationChange();
+  at("difference-colours").hidden = !isCompared();
+  at("label-colours").hidden = isCompared();
+  tell(`case ${place + 1} of ${about.n_cases}, ${about.channels[at("channel").value]}`);
 }
 
 function isCompared() {
-  return at("disagreement").checked && !at("disagreement").disabled;
+  return at("disagreement").checked && facts.is_compared;
 }
 
-// Which label volumes are wanted, in the order in which they are drawn, each with its opacity.
-function wanted() {
-  const opacity = overlaysOn ? Number(at("opacity").value) : 0; // what is not seen is still named in words
-  const style = at("reference").value;
-  const compared = isCompared();
-  const layers = [];
-  if (facts.prediction) {
-    layers.push(["prediction", about.labels, at("prediction").value && !compared ? opacity : 0]);
-  }
-  if (facts.reference) {
-    layers.push(["reference", about.labels, style === "reference" && !compared ? opacity : 0]);
-  }
-  if (facts.reference && overlaysOn && style === "outline" && !compared) layers.push(["outline", about.labels, 1]);
-  if (compared) layers.push(["disagreement", about.differences, opacity]);
-  return layers;
+function differenceOf(mark) {
+  return at("region").value ? mark.difference_in[at("region").value] : mark.difference;
 }
 
-async function showLabels() {
-  const layers = wanted();
-  const query = new URLSearchParams({ region: at("region").value });
-  const names = layers.map(([kind]) => (kind === "disagreement" ? `${kind}?${query}` : kind));
-  for (const old of viewer.volumes.slice(1)) {
-    if (!names.includes(old.name)) viewer.removeVolume(old);
-  }
-  for (const [index, [kind, legend, opacity]] of layers.entries()) {
-    let layer = viewer.volumes.find((one) => one.name === names[index]);
-    if (!layer) {
-      layer = await volume(`case/${shown}/${kind}.nii?${query}`, names[index]);
-      layer.colormapLabel = colours(legend);
-      viewer.addVolume(layer);
-    }
-    layer.opacity = opacity;
-  }
-  viewer.updateGLVolume();
-  at("difference-colours").hidden = !isCompared();
-  at("label-colours").hidden = isCompared();
-  viewer.createOnLocationChange(); // the words below name the labels
+const differenceColour = (mark) => colourOf(about.differences, differenceOf(mark));
+
+function areaColour(mark) {
+  const prediction = at("prediction").value && colourOf(about.labels, mark.prediction);
+  const reference = at("reference").value === "filled" && colourOf(about.labels, mark.reference);
+  if (!prediction || !reference) return prediction || reference;
+  return prediction.map((part, index) => (part + reference[index]) / 2);
 }
 
-// NiiVue's table of colours by label, from [value, name, "#rrggbb"].
-function colours(legend) {
-  const last = Math.max(...legend.map(([value]) => value));
-  const lut = new Uint8ClampedArray(4 * (last + 1));
-  for (const [value, , colour] of legend) {
-    const parts = [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));
-    lut.set([...parts, 255], 4 * value);
-  }
-  return { lut, min: 0, max: last };
+function colourOf(legend, value) {
+  const found = legend.find(([known]) => known === value);
+  return found && [1, 3, 5].map((start) => parseInt(found[2].slice(start, start + 2), 16));
+}
+
+// NiiVue's table of colours, by the number of the mark.
+function colours(colour) {
+  const lut = new Uint8ClampedArray(4 * facts.marks.length);
+  facts.marks.forEach((mark, number) => {
+    const found = colour(mark);
+    if (found) lut.set([...found, 255], 4 * number);
+  });
+  return { lut, min: 0, max: facts.marks.length - 1 };
 }
 
 function setWindow() {
-  const image = viewer.volumes[0];
-  if (!image) return;
   const choice = at("window").value;
   if (choice === "auto") [image.cal_min, image.cal_max] = [image.robust_min, image.robust_max];
   else if (choice === "bright") [image.cal_min, image.cal_max] = [(image.robust_min + image.robust_max) / 2, image.robust_max];
   else if (choice === "full") [image.cal_min, image.cal_max] = range(image.img);
   else [image.cal_min, image.cal_max] = choice.split(" ").map(Number);
-  viewer.updateGLVolume();
 }
 
 function range(values) {
@@ -201,16 +204,20 @@ function moveSlice(step) {
 viewer.onLocationChange = (location) => {
   const [x, y, z] = location.mm;
   const side = (value, plus, minus) => `${value < 0 ? minus : plus} ${Math.abs(value).toFixed(1)}`;
-  const where = `${side(x, "right", "left")}, ${side(y, "front", "back")}, ${side(z, "top", "bottom")} mm`;
-  const values = location.values.map(({ name, value }) => {
-    if (name === "image") return `intensity ${Number(value.toPrecision(4))}`;
-    const isDifference = name.startsWith("disagreement");
-    const legend = isDifference ? about.differences : about.labels;
-    const label = legend.find(([known]) => known === Math.round(value));
-    const words = isDifference ? "disagreement" : name;
-    return words === "outline" ? "" : `${words}: ${label ? label[1] : "none"}`;
-  });
-  at("position").textContent = [where, `voxel ${location.vox.join(", ")}`, ...values].filter(Boolean).join(" · ");
+  const words = [
+    `${side(x, "right", "left")}, ${side(y, "front", "back")}, ${side(z, "top", "bottom")} mm`,
+    `voxel ${location.vox.join(", ")} (x, y, z in RAS)`,
+  ];
+  if (image && areas) {
+    const valueIn = (one) => one.getValue(...one.mm2vox([...location.mm].slice(0, 3)));
+    words.push(`intensity ${Number(valueIn(image).toPrecision(4))}`);
+    const here = facts.marks[valueIn(areas)];
+    const named = (legend, value) => (legend.find(([known]) => known === value) ?? [0, "none"])[1];
+    if (facts.has_reference) words.push(`reference: ${named(about.labels, here.reference)}`);
+    if (facts.has_prediction) words.push(`prediction: ${named(about.labels, here.prediction)}`);
+    if (isCompared()) words.push(`disagreement: ${named(about.differences, differenceOf(here))}`);
+  }
+  at("position").textContent = words.join(" · ");
 };
 
 function choose(id, value) {
@@ -225,9 +232,9 @@ const KEYS = {
   ArrowLeft: () => go(-1),
   ArrowUp: () => moveSlice(1),
   ArrowDown: () => moveSlice(-1),
-  o: () => { overlaysOn = !overlaysOn; inTurn(showLabels); },
+  o: () => { overlaysOn = !overlaysOn; inTurn(draw); },
   d: () => at("disagreement").click(),
-  f: () => choose("reference", at("reference").value === "outline" ? "reference" : "outline"),
+  f: () => choose("reference", at("reference").value === "outline" ? "filled" : "outline"),
   "+": () => choose("opacity", Number(at("opacity").value) + 0.1),
   "-": () => choose("opacity", Number(at("opacity").value) - 0.1),
 };
@@ -247,12 +254,11 @@ at("list").addEventListener("click", (event) => {
   if (row) open(Number(row.dataset.case));
 });
 at("metric").addEventListener("change", () => inTurn(order));
-at("region").addEventListener("change", () => inTurn(async () => { await order(); await showLabels(); }));
-at("channel").addEventListener("change", () => inTurn(async () => { const mm = viewer.frac2mm(viewer.scene.crosshairPos); await showImage(); moveTo([...mm].slice(0, 3)); }));
+at("region").addEventListener("change", () => inTurn(async () => { await order(); draw(); }));
+at("channel").addEventListener("change", () => inTurn(changeChannel));
 at("plane").addEventListener("change", setPlane);
-at("window").addEventListener("change", setWindow);
-for (const id of ["reference", "prediction", "disagreement", "opacity"]) {
-  at(id).addEventListener("change", () => inTurn(showLabels));
+for (const id of ["window", "reference", "prediction", "disagreement", "opacity"]) {
+  at(id).addEventListener("change", () => inTurn(draw));
 }
 for (const option of at("window").options) option.hidden = option.text.startsWith("CT") && !LOOKED_UP;
 
