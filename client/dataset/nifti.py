@@ -110,14 +110,28 @@ class Grid:
 
     def position_mm(self, voxel: Shape) -> tuple[float, float, float]:
         """Return where a voxel (z, y, x) of the RAS+ image lies: mm to the right, front and top."""
+        right, front, top = (self.affine @ [*self._file_index(voxel), 1.0])[:3].tolist()
+        return right, front, top
+
+    def part(self, first: Shape, last: Shape) -> "Grid":
+        """Return the grid of a part of the image.
+
+        Args:
+            first: the lowest voxel (z, y, x) of the RAS+ image that belongs to it.
+            last: the highest one.
+        """
+        ends = np.sort([self._file_index(first), self._file_index(last)], axis=0)
+        affine = self.affine.copy()
+        affine[:3, 3] = (self.affine @ [*ends[0], 1.0])[:3]
+        width, height, depth = (ends[1] - ends[0] + 1).tolist()
+        return Grid(affine, (width, height, depth))
+
+    def _file_index(self, voxel: Shape) -> tuple[int, ...]:
+        """Return the index along the axes of the file of a voxel (z, y, x) of the RAS+ image."""
         axes, flips = self._orientation[:, 0].astype(int), self._orientation[:, 1]
         indices = (voxel[::-1][axis] for axis in axes)
-        of_file = [
-            index if flip > 0 else size - 1 - index
-            for index, flip, size in zip(indices, flips, self.shape, strict=True)
-        ]
-        right, front, top = (self.affine @ [*of_file, 1.0])[:3].tolist()
-        return right, front, top
+        parts = zip(indices, flips, self.shape, strict=True)
+        return tuple(index if flip > 0 else size - 1 - index for index, flip, size in parts)
 
 
 @dataclass(frozen=True, eq=False)

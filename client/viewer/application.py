@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TypeAlias
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -74,8 +75,10 @@ def _case(listing: Listing, request: Request) -> Response:
     labels = read_case_labels(one, task)
     return JSONResponse(
         {
+            "number": request.path_params["number"],
             "html": words_on_case(listing, one, labels),
             "focus_mm": labels.grid.position_mm(focus_of(labels)),
+            "voxel_of_mm": np.linalg.inv(labels.grid.affine)[:3].tolist(),
             "shape_zyx": labels.grid.shape_zyx,
             "is_compared": labels.reference is not None and labels.prediction is not None,
             "has_reference": labels.reference is not None,
@@ -98,10 +101,10 @@ def _case(listing: Listing, request: Request) -> Response:
 
 
 def _image(listing: Listing, request: Request) -> Response:
-    channel, n_channels = int(request.path_params["channel"]), len(listing.task.channels)
-    if channel >= n_channels:
-        raise HTTPException(404, f"expected a channel below {n_channels}")
-    content = image_file(_listed(listing, request), channel, n_channels)
+    channel, task = int(request.path_params["channel"]), listing.task
+    if channel >= len(task.channels):
+        raise HTTPException(404, f"expected a channel below {len(task.channels)}")
+    content = image_file(_listed(listing, request), channel, task)
     return Response(content, media_type="application/octet-stream")  # no compression is faster
 
 

@@ -4,7 +4,7 @@
 const about = JSON.parse(document.getElementById("about").textContent);
 const at = (id) => document.getElementById(id);
 const AXIS_OF_PLANE = { 0: 2, 1: 1, 2: 0, 3: 2 }; // what "up and down a slice" moves along: x, y, z
-const LOOKED_UP = about.channels.some((name) => name.toLowerCase() === "ct");
+const IS_CT = about.channels.some((name) => name.toLowerCase() === "ct");
 
 const viewer = new niivue.Niivue({
   isRadiologicalConvention: true,
@@ -80,17 +80,26 @@ function open(number) {
   mark();
   inTurn(async () => {
     if (number !== shown) return; // another case was asked for meanwhile
-    tell("loading");
-    const answers = [asked(`case/${number}`), read(`case/${number}/marks.nii`), readImage()];
-    const [words, labels] = await Promise.all(answers);
+    clear();
+    const answers = [asked(`case/${number}`), read(`case/${number}/marks.nii`), imageOf(number)];
+    const [words, labels, channel] = await Promise.all(answers);
     facts = await words.json();
-    [areas, lines] = [await volume(labels), await volume(labels)];
+    [image, areas, lines] = [channel, await volume(labels), await volume(labels)];
     at("case").innerHTML = facts.html; // as above
     at("disagreement").disabled = !facts.is_compared;
     setPlane();
     draw();
     moveTo(facts.focus_mm);
   });
+}
+
+// Nothing of a case may stay on the screen below the name of another.
+function clear() {
+  tell("loading");
+  facts = image = areas = lines = null;
+  at("case").textContent = at("position").textContent = "";
+  viewer.volumes = [];
+  viewer.drawScene();
 }
 
 async function read(address) {
@@ -101,18 +110,20 @@ function volume(content) {
   return niivue.NVImage.loadFromUrl({ url: content, name: "volume.nii" });
 }
 
-async function readImage() {
-  image = await volume(await read(`case/${shown}/image/${at("channel").value}.nii`));
+async function imageOf(number) {
+  return volume(await read(`case/${number}/image/${at("channel").value}.nii`));
 }
 
 async function changeChannel() {
+  if (!lines) return;
   const mm = viewer.frac2mm(viewer.scene.crosshairPos);
-  await readImage();
+  image = await imageOf(facts.number);
   draw();
   moveTo([...mm].slice(0, 3));
 }
 
 function draw() {
+  if (!lines) return; // there is no case, or one that cannot be read
   setWindow();
   const layers = [image];
   const opacity = overlaysOn ? Number(at("opacity").value) : 0;
@@ -184,6 +195,7 @@ function range(values) {
 
 // An image of one slice has one plane to look at.
 function setPlane() {
+  if (!facts) return;
   const flat = facts.shape_zyx.indexOf(1); // the axis: z, y, x is what axial, coronal, sagittal lie across
   at("plane").disabled = flat >= 0;
   viewer.setSliceType(flat >= 0 ? flat : Number(at("plane").value));
@@ -196,6 +208,7 @@ function moveTo(mm) {
 }
 
 function moveSlice(step) {
+  if (!lines) return;
   const move = [0, 0, 0];
   move[AXIS_OF_PLANE[viewer.opts.sliceType]] = step;
   viewer.moveCrosshairInVox(...move);
@@ -203,12 +216,11 @@ function moveSlice(step) {
 
 viewer.onLocationChange = (location) => {
   const [x, y, z] = location.mm;
-  const side = (value, plus, minus) => `${value < 0 ? minus : plus} ${Math.abs(value).toFixed(1)}`;
-  const words = [
-    `${side(x, "right", "left")}, ${side(y, "front", "back")}, ${side(z, "top", "bottom")} mm`,
-    `voxel ${location.vox.join(", ")} (x, y, z in RAS)`,
-  ];
-  if (image && areas) {
+  const side = (value, plus, minus) => `${value <= -0.05 ? minus : plus} ${Math.abs(value).toFixed(1)}`;
+  const words = [`${side(x, "right", "left")}, ${side(y, "front", "back")}, ${side(z, "top", "bottom")} mm`];
+  if (lines) {
+    const index = facts.voxel_of_mm.map(([a, b, c, d]) => Math.round(a * x + b * y + c * z + d));
+    words.push(`voxel ${index.join(", ")} of the file`);
     const valueIn = (one) => one.getValue(...one.mm2vox([...location.mm].slice(0, 3)));
     words.push(`intensity ${Number(valueIn(image).toPrecision(4))}`);
     const here = facts.marks[valueIn(areas)];
@@ -260,7 +272,8 @@ at("plane").addEventListener("change", setPlane);
 for (const id of ["window", "reference", "prediction", "disagreement", "opacity"]) {
   at(id).addEventListener("change", () => inTurn(draw));
 }
-for (const option of at("window").options) option.hidden = option.text.startsWith("CT") && !LOOKED_UP;
+for (const option of at("window").options) option.hidden = option.text.startsWith("CT") && !IS_CT;
+if (IS_CT) at("window").value = "-160 240";
 
 inTurn(async () => {
   await viewer.attachToCanvas(at("picture"));
