@@ -108,31 +108,6 @@ class Grid:
         flipped = [slice(None, None, int(flip)) for flip in flips]
         return image.T.transpose(axes)[tuple(flipped)]
 
-    def position_mm(self, voxel: Shape) -> tuple[float, float, float]:
-        """Return where a voxel (z, y, x) of the RAS+ image lies: mm to the right, front and top."""
-        right, front, top = (self.affine @ [*self._file_index(voxel), 1.0])[:3].tolist()
-        return right, front, top
-
-    def part(self, first: Shape, last: Shape) -> "Grid":
-        """Return the grid of a part of the image.
-
-        Args:
-            first: the lowest voxel (z, y, x) of the RAS+ image that belongs to it.
-            last: the highest one.
-        """
-        ends = np.sort([self._file_index(first), self._file_index(last)], axis=0)
-        affine = self.affine.copy()
-        affine[:3, 3] = (self.affine @ [*ends[0], 1.0])[:3]
-        width, height, depth = (ends[1] - ends[0] + 1).tolist()
-        return Grid(affine, (width, height, depth))
-
-    def _file_index(self, voxel: Shape) -> tuple[int, ...]:
-        """Return the index along the axes of the file of a voxel (z, y, x) of the RAS+ image."""
-        axes, flips = self._orientation[:, 0].astype(int), self._orientation[:, 1]
-        indices = (voxel[::-1][axis] for axis in axes)
-        parts = zip(indices, flips, self.shape, strict=True)
-        return tuple(index if flip > 0 else size - 1 - index for index, flip, size in parts)
-
 
 @dataclass(frozen=True, eq=False)
 class Scan:
@@ -267,27 +242,16 @@ def write_image(path: Path, image: NDArray[Any], grid: Grid, *, slope: float | N
     Raises:
         ConfigError: when the folder cannot be written or the disk is full.
     """
-    content = encoded(image, grid, slope=slope)
+    content = encoded(image, grid, slope, window=None)
     if path.name.endswith(".gz"):
         content = gzip.compress(content, COMPRESSION_LEVEL, mtime=0)
     write_atomically(path, content)
 
 
 def encoded(
-    image: NDArray[Any],
-    grid: Grid,
-    *,
-    slope: float | None = None,
-    window: tuple[float, float] | None = None,
+    image: NDArray[Any], grid: Grid, slope: float | None, window: tuple[float, float] | None
 ) -> bytes:
-    """Return an uncompressed NIfTI file of one RAS+ image (z, y, x), in its dtype.
-
-    Args:
-        image: axes (z, y, x).
-        grid: of the file that it belongs to.
-        slope: what readers multiply the stored numbers by, if anything.
-        window: what viewers show as black and as white.
-    """
+    """Return an uncompressed file; as for `write_image`, and what viewers show black and white."""
     file = nib.Nifti1Image(grid.from_ras(image), grid.affine)
     file.set_sform(grid.affine, code="scanner")
     file.set_qform(grid.affine, code="scanner")  # for readers that look at the quaternion only

@@ -20,6 +20,7 @@ from client.dataset.nifti import encoded
 from client.viewer.guard import guarded
 from client.viewer.listing import ListedCase, Listing
 from client.viewer.pages import list_of_cases, page, words_on_case
+from client.viewer.places import position_mm
 from client.viewer.volumes import (
     difference,
     focus_of,
@@ -77,7 +78,7 @@ def _case(listing: Listing, request: Request) -> Response:
         {
             "number": request.path_params["number"],
             "html": words_on_case(listing, one, labels),
-            "focus_mm": labels.grid.position_mm(focus_of(labels)),
+            "focus_mm": position_mm(labels.grid, focus_of(labels)),
             "voxel_of_mm": np.linalg.inv(labels.grid.affine)[:3].tolist(),
             "shape_zyx": labels.grid.shape_zyx,
             "is_compared": labels.reference is not None and labels.prediction is not None,
@@ -110,7 +111,9 @@ def _image(listing: Listing, request: Request) -> Response:
 
 def _marks(listing: Listing, request: Request) -> Response:
     labels = read_case_labels(_listed(listing, request), listing.task)
-    content = gzip.compress(encoded(marks_of(labels).volume, labels.grid), GZIP_LEVEL, mtime=0)
+    content = gzip.compress(
+        encoded(marks_of(labels).volume, labels.grid, None, None), GZIP_LEVEL, mtime=0
+    )
     headers = {"Content-Encoding": "gzip"}
     return Response(content, media_type="application/octet-stream", headers=headers)
 

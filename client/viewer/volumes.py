@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from client.dataset.nifti import Grid, encoded, read_channels, read_grid, read_labels, same_grid
 from client.scoring.appearance import window_of
 from client.viewer.listing import ListedCase
+from client.viewer.places import part_of
 from common.axes import LabelMap, Mask, Shape, SpacingMm, three
 from common.errors import DataError, Defect
 from common.task import Task
@@ -79,8 +80,8 @@ def read_case_labels(one: ListedCase, task: Task) -> Labels:
 def image_file(one: ListedCase, channel: int, task: Task) -> bytes:
     """Return one channel without its empty border; its header holds the window for showing it.
 
-    What a label file marks stays, also outside the head. A head takes a third of a BraTS image,
-    and a page draws it three times as fast.
+    What a label file marks stays, also outside the head. A head takes about a third of a BraTS
+    image; without a graphics card, what is drawn decides how long a person waits.
 
     Raises:
         DataError: when the file cannot be read, or does not hold the channel.
@@ -100,7 +101,7 @@ def image_file(one: ListedCase, channel: int, task: Task) -> bytes:
             used |= volume > 0
     first, last = ends_of(used)
     box = tuple(slice(low, high + 1) for low, high in zip(first, last, strict=True))
-    return encoded(shown[box], grid.part(first, last), window=window_of(shown[box]))
+    return encoded(shown[box], part_of(grid, first, last), None, window_of(shown[box]))
 
 
 def ends_of(mask: Mask) -> tuple[Shape, Shape]:

@@ -9,12 +9,13 @@ const IS_CT = about.channels.some((name) => name.toLowerCase() === "ct");
 const viewer = new niivue.Niivue({
   isRadiologicalConvention: true,
   multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
+  multiplanarPadPixels: 6,
   dragAndDropEnabled: false, // files of this machine are opened by the command only
   viewModeHotKey: "",
   clipPlaneHotKey: "",
   cycleClipPlaneHotKey: "",
   crosshairColor: [0.55, 0.62, 0.7, 1],
-  crosshairWidth: 0.3,
+  crosshairWidth: 0.5,
   crosshairWidthUnit: "percent",
   crosshairGap: 4,
   fontColor: [0.85, 0.88, 0.92, 1],

@@ -169,31 +169,6 @@ def test_the_ends_of_an_empty_mask_are_those_of_the_image():
     assert ends_of(mask) == ((1, 2, 3), (2, 2, 7))
 
 
-@pytest.mark.parametrize(
-    "affine",
-    [
-        np.diag([-1.0, -2.0, 3.0, 1.0]),
-        np.array([[0, 0, 3.0, -7], [-1.0, 0, 0, 5], [0, 2.0, 0, 1], [0, 0, 0, 1]]),
-        np.array([[0.8, -0.6, 0, 4], [0.6, 0.8, 0, 5], [0, 0, -2.0, 6], [0, 0, 0, 1]]),
-    ],
-)
-def test_a_part_of_a_grid_lies_where_the_whole_says(affine):
-    grid = Grid(affine, (9, 5, 4))
-    depth, height, width = grid.shape_zyx
-    part = grid.part((1, 1, 2), (depth - 1, height - 2, width - 1))
-    assert part.shape_zyx == (depth - 1, height - 2, width - 2)
-    assert part.position_mm((0, 0, 0)) == pytest.approx(grid.position_mm((1, 1, 2)))
-    assert part.position_mm((1, 2, 1)) == pytest.approx(grid.position_mm((2, 3, 3)))
-
-
-def test_a_position_is_millimetres_to_the_right_front_and_top():
-    grid = Grid(
-        np.array([[-1.0, 0, 0, 90], [0, -2.0, 0, 80], [0, 0, 3.0, -70], [0, 0, 0, 1]]), (9, 5, 4)
-    )
-    assert grid.position_mm((0, 0, 0)) == (82.0, 72.0, -70.0)  # the file's last in x and in y
-    assert grid.position_mm((1, 0, 2)) == (84.0, 72.0, -67.0)
-
-
 def case_of(folder, image: np.ndarray, grid: Grid) -> Case:
     paths = tuple(folder / f"one_{channel}.nii.gz" for channel in BRATS.channels)
     for path in paths:
