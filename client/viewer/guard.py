@@ -55,9 +55,7 @@ def guarded(app: ASGIApp, token: str) -> ASGIApp:
 
 
 def refusal(scope: Scope, token: str) -> Response | None:
-    """Return why a request is not answered, or None."""
-    if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
-        return PlainTextResponse("only GET", 405)
+    """Return why a request is not answered, or None; the application knows GET only."""
     if host_name(Headers(scope=scope).get("host", "")) not in LOOPBACK_NAMES:
         return PlainTextResponse("expected a loopback address as the host", 421)
     first = scope["path"].split("/")[1:2]

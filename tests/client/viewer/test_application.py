@@ -78,7 +78,7 @@ def test_every_answer_forbids_caching_and_everything_from_elsewhere(listing):
 def test_without_the_secret_nothing_is_answered(listing, path):
     (answer,) = asked(listing, path)
     assert answer.status_code == 404
-    assert "moved" not in answer.text
+    assert "expected the whole address" in answer.text
     assert TOKEN not in answer.text
 
 
