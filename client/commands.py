@@ -1,4 +1,4 @@
-"""The hospital's commands: inspect, fingerprint, preprocess, predict, score, privacy."""
+"""The hospital's commands: inspect, fingerprint, preprocess, predict, score, view, privacy."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from client.privacy.commands import privacy
+from client.viewer.commands import view
 from common.codec import encode
 from common.console import progress, say
 from common.errors import DataError
@@ -294,4 +295,4 @@ def score(
     typer.echo(f"{output}: {len(found.results)} cases{lacking}; HD95 {hd95}, in mm; rules {rules}")
 
 
-COMMANDS = (inspect, fingerprint, preprocess, predict, score, privacy)
+COMMANDS = (inspect, fingerprint, preprocess, predict, score, view, privacy)

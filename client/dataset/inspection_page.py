@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from client.dataset.checks import CaseFacts, Suspicion
 from client.dataset.inspection import Inspection
-from client.scoring.pictures import COLOURS
+from client.scoring.appearance import COLOURS
 from common.errors import Defect
 from common.files import write_atomically
 from common.task import Task

@@ -242,16 +242,26 @@ def write_image(path: Path, image: NDArray[Any], grid: Grid, *, slope: float | N
     Raises:
         ConfigError: when the folder cannot be written or the disk is full.
     """
+    content = encoded(image, grid, slope, window=None)
+    if path.name.endswith(".gz"):
+        content = gzip.compress(content, COMPRESSION_LEVEL, mtime=0)
+    write_atomically(path, content)
+
+
+def encoded(
+    image: NDArray[Any], grid: Grid, slope: float | None, window: tuple[float, float] | None
+) -> bytes:
+    """Return an uncompressed file; as for `write_image`, and what viewers show black and white."""
     file = nib.Nifti1Image(grid.from_ras(image), grid.affine)
     file.set_sform(grid.affine, code="scanner")
     file.set_qform(grid.affine, code="scanner")  # for readers that look at the quaternion only
     file.header.set_xyzt_units(xyz="mm")
     if slope is not None:
         file.header.set_slope_inter(slope, 0)
-    content = file.to_bytes()
-    if path.name.endswith(".gz"):
-        content = gzip.compress(content, COMPRESSION_LEVEL, mtime=0)
-    write_atomically(path, content)
+    if window is not None:
+        file.header["cal_min"], file.header["cal_max"] = window
+    content: bytes = file.to_bytes()
+    return content
 
 
 def _open(path: Path, dimensions: tuple[int, ...]) -> tuple[NDArray[Any], Grid]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from client.scoring.pictures import COLOURS
+from client.scoring.appearance import COLOURS
 from common.axes import LabelMap, SpacingMm
 from common.task import Task
 

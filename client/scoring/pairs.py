@@ -52,8 +52,8 @@ def find_pairs(reference: Path, prediction: Path, task: Task) -> Pairing:
     Raises:
         ConfigError: when a folder does not exist.
     """
-    true, defects = _label_files(reference, task)
-    predicted, ambiguous = _label_files(prediction, task)
+    true, defects = label_files(reference, task)
+    predicted, ambiguous = label_files(prediction, task)
     named = true.keys() | {defect.case for defect in defects}
     unmatched = [
         Defect(case, str(path), f"a reference of that case in {reference}", "none")
@@ -74,8 +74,12 @@ def find_pairs(reference: Path, prediction: Path, task: Task) -> Pairing:
     )
 
 
-def _label_files(folder: Path, task: Task) -> tuple[dict[str, Path], list[Defect]]:
-    """Return the label file of every case in a folder, and the cases that have not just one."""
+def label_files(folder: Path, task: Task) -> tuple[dict[str, Path], list[Defect]]:
+    """Return the label file of every case in a folder, and the cases that have not just one.
+
+    Raises:
+        ConfigError: when the folder does not exist.
+    """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: expected a folder of label files, found no such folder")
     suffixes = task.files.label_suffixes if task.files else BRATS_LABEL_SUFFIXES

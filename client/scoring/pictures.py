@@ -14,14 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from client.scoring.appearance import colours_of, window_of
 from common.axes import LabelMap, SpacingMm
 from common.task import Task
 
-# Okabe and Ito (https://jfly.uni-koeln.de/color): told apart by colour-blind readers, and all
-# bright enough on a grey image. Further labels start again.
-COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 FILL_ALPHA = 0.35  # the image stays visible below
-WINDOW_PERCENT = (1.0, 99.0)  # of the non-zero voxels: skull-stripped images are zero outside
 MARGIN_VOXELS = 3
 TITLES = ("Image", "Reference", "Prediction")
 FOREGROUND, BACKGROUND = "#f2f2f2", "#000000"
@@ -54,7 +51,7 @@ def overlay_png(
         A PNG of three panels; same input, same bytes.
     """
     z = _slice_index(image, reference, prediction)
-    low, high = _window(image)
+    low, high = window_of(image)
     view = (z, *_occupied(image[z].astype(bool) | (reference[z] > 0) | (prediction[z] > 0)))
     grey, overlays = _displayed(image[view]), (reference[view], prediction[view])
     pixel_aspect = spacing_mm[1] / spacing_mm[2]
@@ -104,21 +101,8 @@ def _with_margin(used: NDArray[np.intp]) -> slice:
     return slice(max(0, int(used[0]) - MARGIN_VOXELS), int(used[-1]) + 1 + MARGIN_VOXELS)
 
 
-def _window(image: NDArray[np.float32]) -> tuple[float, float]:
-    inside = image[image != 0]
-    if not inside.size:
-        return 0.0, 1.0
-    low, high = np.percentile(inside, WINDOW_PERCENT)
-    return float(low), float(max(high, low + 1e-6))  # a constant image is shown dark, not divided
-
-
-def _colours(task: Task) -> dict[int, str]:
-    labels = enumerate(task.foreground_labels)
-    return {label: COLOURS[index % len(COLOURS)] for index, label in labels}
-
-
 def _draw_labels(panel: Axes, labels: NDArray[np.generic], task: Task) -> None:
-    for label, colour in _colours(task).items():
+    for label, colour in colours_of(task).items():
         mask = labels == label
         if mask.any():
             red, green, blue = mpl.colors.to_rgb(colour)
@@ -149,7 +133,7 @@ def _finish(panel: Axes, title: str) -> None:
 
 def _draw_legend(figure: Figure, task: Task) -> None:
     names = {value: name for name, value in task.labels.items()}
-    colours = _colours(task)
+    colours = colours_of(task)
     keys = [Patch(facecolor=colour, edgecolor=colour) for colour in colours.values()]
     legend = figure.legend(
         keys,

@@ -100,13 +100,16 @@ class FolderScores:
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """What became of one pair; no result where the reference is defective."""
+class Outcome:
+    """What became of one pair. Never leaves the site."""
 
     case: str
     regions: dict[str, RegionResult] | None
+    """None where the reference is defective."""
     defects: list[Defect]
+    """Of the reference."""
     unusable: list[Defect]
+    """Of the prediction, which then counts as missing."""
 
 
 def score_folders(
@@ -138,7 +141,7 @@ def score_folders(
     pairing = find_pairs(reference, prediction, scoring.task)
     results: dict[str, dict[str, RegionResult]] = {}
     defects, unusable = [*pairing.defects], [*pairing.ambiguous]
-    outcomes = in_order(partial(_score, scoring=scoring), pairing.pairs, workers)
+    outcomes = in_order(partial(score_pair_of_files, scoring=scoring), pairing.pairs, workers)
     for done, outcome in enumerate(outcomes, start=1):
         defects += outcome.defects
         unusable += outcome.unusable
@@ -156,7 +159,7 @@ def score_folders(
     return FolderScores(results, pairing.missing, tuple(unusable))
 
 
-def _score(pair: Pair, scoring: Scoring) -> _Outcome:
+def score_pair_of_files(pair: Pair, scoring: Scoring) -> Outcome:
     """Read and score one case; what is wrong with it is returned, not raised."""
     task = scoring.task
     defects: list[Defect] = []
@@ -167,14 +170,14 @@ def _score(pair: Pair, scoring: Scoring) -> _Outcome:
         expected = f"the grid of {pair.reference}"
         unusable.append(Defect(pair.case, str(pair.prediction), expected, difference))
     if true is None or defects:
-        return _Outcome(pair.case, None, defects, unusable)
+        return Outcome(pair.case, None, defects, unusable)
     labels, grid = true
     usable = found is not None and not unusable
     predicted = found[0] if found and usable else np.zeros_like(labels)
     pairs = region_pairs(labels, predicted, grid.spacing_mm, task)
     result = _result if usable else _missing
     regions = {region: result(one, scoring) for region, one in pairs.items()}
-    return _Outcome(pair.case, regions, defects, unusable)
+    return Outcome(pair.case, regions, defects, unusable)
 
 
 def _result(pair: RegionPair, scoring: Scoring) -> RegionResult:
