@@ -1,4 +1,4 @@
-"""How labels and images look, wherever a person sees them: colours of labels, grey of the image."""
+"""How labels, images and scores look, wherever a person sees them: colours, grey, words."""
 
 from collections.abc import Mapping
 
@@ -11,6 +11,17 @@ from common.task import Task
 # bright enough on a grey image. Further labels start again.
 COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 WINDOW_PERCENT = (1.0, 99.0)  # of the non-zero voxels: skull-stripped images are zero outside
+METRIC_WORDS = {
+    "dice": "Dice (fraction)",
+    "hd95": "HD95 (mm)",
+    "sensitivity": "Sensitivity (fraction)",
+    "specificity": "Specificity (fraction)",
+    "nsd": "Normalised surface Dice (fraction)",
+    "volume_difference": "Volume difference (fraction)",
+    "lesionwise_dice": "Lesion-wise Dice (fraction)",
+    "lesionwise_hd95": "Lesion-wise HD95 (mm)",
+}
+"""Scores, by the name of their column."""
 
 
 def colours_of(task: Task) -> Mapping[int, str]:

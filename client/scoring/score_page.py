@@ -12,6 +12,7 @@ from statistics import fmean
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from client.scoring.appearance import METRIC_WORDS
 from client.scoring.distribution import Distribution, distribution
 from client.scoring.score import FolderScores, RegionResult, Scoring
 from client.scoring.score_plots import boxes_svg, volumes_svg
@@ -22,16 +23,6 @@ from common.files import write_atomically
 HD95_WORDS: Mapping[Hd95, str] = {
     "pooled": "95th percentile of the pooled surface distances in both directions",
     "max": "maximum of the two directed 95th percentiles of the surface distances",
-}
-METRIC_WORDS = {
-    "dice": "Dice (fraction)",
-    "hd95": "HD95 (mm)",
-    "sensitivity": "Sensitivity (fraction)",
-    "specificity": "Specificity (fraction)",
-    "nsd": "Normalised surface Dice (fraction)",
-    "volume_difference": "Volume difference (fraction)",
-    "lesionwise_dice": "Lesion-wise Dice (fraction)",
-    "lesionwise_hd95": "Lesion-wise HD95 (mm)",
 }
 IN_MM = ("hd95", "lesionwise_hd95")
 

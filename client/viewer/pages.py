@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from client.scoring.appearance import colours_of
+from client.scoring.appearance import METRIC_WORDS, colours_of
 from client.viewer.listing import ListedCase, Listing
 from client.viewer.order import mean_value, worst_first
 from client.viewer.volumes import FALSE_ALARM, MISSED, OTHER_LABEL, Labels
@@ -61,6 +61,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.globals["metric_words"] = METRIC_WORDS
     return environment
 
 
