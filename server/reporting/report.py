@@ -93,7 +93,7 @@ def write_report(run_dir: Path) -> Path:
         "progress": site_progress(data),
         "pictures": sorted_pictures(data),
         "privacy": privacy_section(data.trained, data.site_privacy),
-        "convergences": convergences(run_dir / "events.jsonl"),
+        "convergences": convergences(data.log.events),
         "summary": summary_sentences(data),
         "hd95_text": hd95_text(data.definition),
         "region_labels": REGION_LABELS,

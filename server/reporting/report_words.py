@@ -5,12 +5,8 @@ from collections.abc import Sequence
 
 from common.evaluation.scores import ScoringDefinition
 from common.ranks.ranking import Ranking
-from server.reporting.report_data import (
-    FloorComparison,
-    ReportData,
-    compare_with_floors,
-    method_label,
-)
+from server.reporting.floors import FloorComparison, compare_with_floors
+from server.reporting.report_data import ReportData, method_label
 
 SIGNIFICANCE = 0.05  # the customary level; BraTS prints p-values against it
 REGION_LABELS = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}  # BraTS

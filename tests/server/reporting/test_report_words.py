@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from common.ranks.ranking import PairwiseTest, Ranking
 from server.events import FloorMeasured
-from server.reporting.report_data import FloorComparison
+from server.reporting.floors import FloorComparison
 from server.reporting.report_words import (
     bytes_text,
     decimals,
