@@ -12,6 +12,8 @@ class FloorComparison:
 
     floor: FloorMeasured
     mean_dice: dict[str, float]
+    released: frozenset[str] = frozenset()
+    """Methods whose mean the site itself told, instead of the metrics of cases."""
 
     @property
     def beaten_by(self) -> tuple[str, ...]:
@@ -25,10 +27,14 @@ def compare_with_floors(data: ReportData) -> tuple[FloorComparison, ...]:
     for floor in data.floors:
         scores = data.scores
         rows = scores[(scores["site"] == floor.site) & (scores["region"] == floor.region)]
-        means = rows.groupby("method")["dice"].mean().to_dict()
-        for row in data.aggregates.get(floor.site, ()):
-            if row.region == floor.region:
-                means.setdefault(row.method, row.dice.mean)
+        of_cases = rows.groupby("method")["dice"].mean().to_dict()
+        told = {
+            row.method: row.dice.mean
+            for row in data.aggregates.get(floor.site, ())
+            if row.region == floor.region
+        }
+        means = told | of_cases
         federated = {name: float(means[name]) for name in data.federated_methods if name in means}
-        comparisons.append(FloorComparison(floor, federated))
+        released = frozenset(federated.keys() - of_cases.keys())
+        comparisons.append(FloorComparison(floor, federated, released))
     return tuple(comparisons)

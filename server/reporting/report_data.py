@@ -40,6 +40,7 @@ from server.events import (
     SiteValidated,
     SumOpened,
 )
+from server.planning.cohort import CohortRecord
 from server.reporting.faults import Fault, faults_of
 from server.reporting.held_out_data import score_rows
 from server.reporting.run_files import read_if_fits
@@ -89,6 +90,7 @@ class ReportData:
     """None where it is absent or does not fit this version."""
     task: Task | None
     plan: Plan | None
+    cohort: CohortRecord | None
     plan_made: PlanMade | None
     trained: tuple[SiteTrained, ...]
     site_privacy: tuple[SitePrivacySpent, ...]
@@ -203,6 +205,7 @@ def collect(run_dir: Path) -> ReportData:
         config=config,
         task=read_if_fits(read_toml, Task, run_dir / "task.toml", defects),
         plan=read_if_fits(read_json, Plan, run_dir / "plan.json", defects),
+        cohort=read_if_fits(read_json, CohortRecord, run_dir / "cohort.json", defects),
         plan_made=next(iter(_last(events, PlanMade, lambda _: 0)), None),
         site_privacy=tuple(e for e in events if isinstance(e, SitePrivacySpent)),
         trained=_last(events, SiteTrained, lambda event: (event.method, event.round, event.site)),
