@@ -141,8 +141,8 @@ def _round_rows(data: ReportData) -> list[RoundRow]:
 
 
 def _energy(sites: tuple[SiteCost, ...]) -> str:
-    hours = sum(row.seconds for row in sites) / 3600
-    text = sourced(f"{hours:.3g} h", f"events.jsonl: every sum of {ANSWERS}.seconds")
+    seconds = sum(row.seconds for row in sites)
+    text = sourced(duration_text(seconds), f"events.jsonl: every sum of {ANSWERS}.seconds")
     return (
         "Energy is not given: no site measures the power that its device draws, and the rated "
         f"power of a device is not what training takes. All sites trained for {text} together; "

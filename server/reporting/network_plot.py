@@ -10,8 +10,9 @@ from common.planning.estimate import stage_sizes
 from common.planning.plan import AnyConfiguration
 from server.reporting.methods.told import TIMES
 
-BOX_WIDTH, BOX_HEIGHT = 1.5, 0.62
-SHIFT = 0.95  # of a stage to the middle, against the one above
+BOX_WIDTH, BOX_HEIGHT = 2.0, 0.62
+SHIFT = 1.25  # of a stage to the middle, against the one above
+WIDE_STAGES = 5  # networks with more have narrower boxes and smaller text
 ARROW = {"arrowstyle": "-|>", "color": INK, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0}
 
 
@@ -25,7 +26,8 @@ def network_svg(name: str, one: AnyConfiguration, n_inputs: int, n_outputs: int)
         n_outputs: of the head.
     """
     sizes, n_stages = stage_sizes(one), len(one.kernel_sizes)
-    width = 2 * SHIFT * (n_stages - 1) + BOX_WIDTH + 2.2
+    width = 2 * SHIFT * (n_stages - 1) + BOX_WIDTH
+    text_size = 7.0 if n_stages <= WIDE_STAGES else 6.0
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_INCH, 0.66 * n_stages + 0.5), layout="constrained")
         panel = figure.subplots()
@@ -33,10 +35,10 @@ def network_svg(name: str, one: AnyConfiguration, n_inputs: int, n_outputs: int)
             left, right = level * SHIFT, width - level * SHIFT - BOX_WIDTH
             text = f"{one.features_per_stage[level]} features\n{TIMES.join(map(str, size))}"
             if level == n_stages - 1:
-                _box(panel, (left + right) / 2, level, text, COLOURS[1])
+                _box(panel, left, level, text, COLOURS[1], text_size)
                 continue
-            _box(panel, left, level, text, COLOURS[0])
-            _box(panel, right, level, text, COLOURS[2])
+            _box(panel, left, level, text, COLOURS[0], text_size)
+            _box(panel, right, level, text, COLOURS[2], text_size)
             _arrow(panel, (left + BOX_WIDTH, -level), (right, -level), dashed=True)
         for level in range(1, n_stages):
             _steps(panel, one, level, width)
@@ -46,7 +48,7 @@ def network_svg(name: str, one: AnyConfiguration, n_inputs: int, n_outputs: int)
         return svg_of(figure, f"network-{name}")
 
 
-def _box(panel: Axes, left: float, level: int, text: str, colour: str) -> None:
+def _box(panel: Axes, left: float, level: int, text: str, colour: str, text_size: float) -> None:
     corner = (left, -level - BOX_HEIGHT / 2)
     box = FancyBboxPatch(
         corner,
@@ -58,7 +60,7 @@ def _box(panel: Axes, left: float, level: int, text: str, colour: str) -> None:
         alpha=0.16,
     )
     panel.add_patch(box)
-    panel.text(left + BOX_WIDTH / 2, -level, text, ha="center", va="center", fontsize=7)
+    panel.text(left + BOX_WIDTH / 2, -level, text, ha="center", va="center", fontsize=text_size)
 
 
 def _arrow(
@@ -71,10 +73,8 @@ def _arrow(
 def _steps(panel: Axes, one: AnyConfiguration, level: int, width: float) -> None:
     """Draw the way down to a stage, and up from it, with the stride beside each."""
     stride = TIMES.join(map(str, one.strides[level - 1]))
-    bottom, last = BOX_HEIGHT / 2, len(one.kernel_sizes) - 1
-    middle = (width - BOX_WIDTH) / 2
-    lefts = (middle, middle) if level == last else _lefts(level, width)
-    above = _lefts(level - 1, width)
+    bottom = BOX_HEIGHT / 2
+    lefts, above = _lefts(level, width), _lefts(level - 1, width)
     for side in (0, 1):
         inner = 0.35 if side == 0 else BOX_WIDTH - 0.35
         outer = BOX_WIDTH - 0.45 if side == 0 else 0.45

@@ -118,11 +118,10 @@ def _spent(data: ReportData) -> str:
         return "no such privacy in this run"
     answers: list[SiteTrained | SiteMasked] = [*data.trained, *data.masked]
     told = [event for event in answers if event.spent is not None]
-    kind = "SiteMasked" if data.masked else "SiteTrained"
     if not told:
         return "not told in the log"
-    n = sourced(len(told), f"events.jsonl: count of {kind}.spent")
-    return f"with every update, {n} times (table below)"
+    n = sourced(len(told), "events.jsonl: count of SiteTrained|SiteMasked.spent")
+    return f"with every update, {n} times (table above)"
 
 
 def _held_out(data: ReportData, site: str) -> Seen:
@@ -131,7 +130,7 @@ def _held_out(data: ReportData, site: str) -> Seen:
         "aggregates": "sums of ranks, and means and quartiles over its cases",
         "ranks": "sums of ranks only",
     }
-    return Seen(f"Metrics of the held-out site {site}", words[data.release_of(site)])
+    return Seen(f"Metrics of cases at {site}", words[data.release_of(site)])
 
 
 def _pictures(data: ReportData) -> str:

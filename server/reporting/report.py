@@ -70,6 +70,16 @@ class HeldOutSection:
 
 
 @dataclass(frozen=True)
+class Pages:
+    """A report; its numbers still carry their sources (`server.reporting.sources`)."""
+
+    markdown: str
+    html: str
+    plots: dict[str, str]
+    """SVG text by file stem."""
+
+
+@dataclass(frozen=True)
 class SiteProgress:
     """What one site did for one method."""
 
@@ -97,12 +107,22 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         ConfigError: when `run_dir` is no run, a file is malformed, or cannot be written.
     """
+    pages = pages_of(run_dir)
+    for name, svg in pages.plots.items():
+        write_atomically(run_dir / "plots" / f"{name}.svg", svg.encode())
+    numbers = numbers_csv(numbers_of(pages.markdown))
+    write_atomically(run_dir / "report-numbers.csv", numbers.encode())
+    write_atomically(run_dir / "report.md", without_sources(pages.markdown).encode())
+    write_atomically(run_dir / "report.html", without_sources(pages.html).encode())
+    return run_dir / "report.html"
+
+
+def pages_of(run_dir: Path) -> Pages:
+    """Return a run's report with the sources of its numbers; arguments as in `write_report`."""
     data = collect(run_dir)
     sections = held_out_sections(data)
     plots = draw_plots(data, sections)
     context, papers = _context(run_dir, data, sections)
-    for name, svg in plots.items():
-        write_atomically(run_dir / "plots" / f"{name}.svg", svg.encode())
     html = (
         environment()
         .get_template("report.html.j2")
@@ -113,10 +133,7 @@ def write_report(run_dir: Path) -> Path:
         )
     )
     text = environment(markdown_text).get_template("report.md.j2").render(**context, plots=plots)
-    for name, page in (("report.md", text), ("report.html", html)):
-        write_atomically(run_dir / name, without_sources(numbered(page, papers)).encode())
-    write_atomically(run_dir / "report-numbers.csv", numbers_csv(numbers_of(text)).encode())
-    return run_dir / "report.html"
+    return Pages(numbered(text, papers), numbered(html, papers), plots)
 
 
 def _context(
