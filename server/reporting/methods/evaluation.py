@@ -21,7 +21,7 @@ SCHEMES = {
 }
 
 
-def testing(config: RunConfig) -> list[str]:
+def held_out_test(config: RunConfig) -> list[str]:
     """Return how models were applied to held-out cases."""
     evaluation = config.evaluation
     mirrored = "averaged over all mirrorings" if evaluation.mirroring else "without mirroring"

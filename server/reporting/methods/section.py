@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from common.config import RunConfig
-from server.reporting.methods.evaluation import ranking, scoring, testing
+from server.reporting.methods.evaluation import held_out_test, ranking, scoring
 from server.reporting.methods.federation import aggregation, rounds
 from server.reporting.methods.network import network
 from server.reporting.methods.optimisation import loss, optimiser
@@ -50,6 +50,6 @@ def _topics(
     yield "Rounds", rounds(config)
     yield "Aggregation", aggregation(config)
     yield "Privacy", privacy(config)
-    yield "Test", testing(config) if config.federation.held_out else []
+    yield "Test", held_out_test(config) if config.federation.held_out else []
     yield "Metrics", scoring(config)
     yield "Ranking and tests", ranking(data.ranking)

@@ -134,9 +134,12 @@ def _simulated(config: RunConfig, simulation: Simulation) -> str:
         how = f"by a draw from a symmetric Dirichlet distribution of concentration {alpha}"
     elif simulation.folds is not None:
         how = f"into {of_config(config, 'simulation.folds.n')} folds, one of them held out"
+    clock = ""
+    if simulation.times is not None:
+        clock = f" Rounds took simulated time, by times of real institutions {cite('pati2021')}."
     return (
         "The federation was simulated: one data set on one machine was divided among the sites "
-        f"{how}, and every site ran the program that a hospital runs."
+        f"{how}, and every site ran the program that a hospital runs.{clock}"
     )
 
 
