@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server.events import SiteJoined, SiteMasked, SiteTrained
-from server.reporting.methods.told import listed
+from server.reporting.methods.told import listed, plural
 from server.reporting.report_data import ReportData
 from server.reporting.sources import sourced, where
 
@@ -83,12 +83,16 @@ def _weights(data: ReportData) -> str:
         noise = " with noise for patient-level privacy"
     if data.trained:
         n = sourced(len(data.trained), "events.jsonl: count of SiteTrained.site")
-        parts.append(f"{n} updates of single sites, {noise.strip() or 'exact'}")
+        parts.append(
+            f"{n} {plural(len(data.trained), 'update')} of single sites, {noise.strip() or 'exact'}"
+        )
     if data.sums:
         n = sourced(len(data.sums), "events.jsonl: count of SumOpened.round")
         fewest = min(len(event.sites) for event in data.sums)
         of = sourced(fewest, "events.jsonl: shortest of SumOpened.sites")
-        parts.append(f"only {n} sums, each of at least {of} sites{noise}; of a site random bytes")
+        parts.append(
+            f"only {n} {plural(len(data.sums), 'sum')}, each of at least {of} sites{noise}; of a site random bytes"
+        )
     return "; ".join(parts) or "none yet"
 
 
@@ -96,20 +100,22 @@ def _losses(data: ReportData) -> str:
     single = sum(event.loss is not None for event in data.trained)
     summed = sum(event.loss is not None for event in data.sums)
     if single:
-        return f"exact, {sourced(single, 'events.jsonl: count of SiteTrained.loss')} values"
+        n = sourced(single, "events.jsonl: count of SiteTrained.loss")
+        return f"exact, {n} {plural(single, 'value')}"
     if summed:
-        return f"only of sums, {sourced(summed, 'events.jsonl: count of SumOpened.loss')} values"
+        n = sourced(summed, "events.jsonl: count of SumOpened.loss")
+        return f"only of sums, {n} {plural(summed, 'value')}"
     return "not sent"
 
 
 def _validation(data: ReportData) -> str:
     if data.validated:
         n = sourced(len(data.validated), "events.jsonl: count of SiteValidated.site")
-        return f"exact, {n} times; it has no noise"
+        return f"exact, {n} {plural(len(data.validated), 'time')}; it has no noise"
     summed = sum(event.dice is not None for event in data.sums)
     if summed:
         n = sourced(summed, "events.jsonl: count of SumOpened.dice")
-        return f"only as a mean over sites, {n} times; it has no noise"
+        return f"only as a mean over sites, {n} {plural(summed, 'time')}; it has no noise"
     return "not sent"
 
 
@@ -121,7 +127,7 @@ def _spent(data: ReportData) -> str:
     if not told:
         return "not told in the log"
     n = sourced(len(told), "events.jsonl: count of SiteTrained|SiteMasked.spent")
-    return f"with every update, {n} times (table above)"
+    return f"with every update, {n} {plural(len(told), 'time')} (table above)"
 
 
 def _held_out(data: ReportData, site: str) -> Seen:
@@ -137,4 +143,4 @@ def _pictures(data: ReportData) -> str:
     if not data.pictures:
         return "none"
     n = sourced(len(data.pictures), "events.jsonl: count of PictureReleased.file")
-    return f"{n} overlay pictures without text"
+    return f"{n} overlay {plural(len(data.pictures), 'picture')} without text"
