@@ -91,7 +91,8 @@ def _weights(data: ReportData) -> str:
         fewest = min(len(event.sites) for event in data.sums)
         of = sourced(fewest, "events.jsonl: shortest of SumOpened.sites")
         parts.append(
-            f"only {n} {plural(len(data.sums), 'sum')}, each of at least {of} sites{noise}; of a site random bytes"
+            f"only {n} {plural(len(data.sums), 'sum')}, each of at least {of} sites{noise}; of a "
+            "site random bytes"
         )
     return "; ".join(parts) or "none yet"
 
