@@ -4,7 +4,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from common.figures import COLOURS, STYLE, WIDTH_INCH, svg_of
 from server.reporting.costs import RoundTime
@@ -12,6 +12,7 @@ from server.reporting.report_data import method_label
 
 HUE = COLOURS[0]
 REST_ALPHA = 0.3
+FEW_ROUNDS = 6
 MOST_PANELS = 3  # in a row: more are too narrow for their titles
 
 
@@ -46,4 +47,8 @@ def _draw(panel: Axes, rounds: tuple[RoundTime, ...]) -> None:
     panel.bar(numbers, trained, width=0.75, color=HUE)
     panel.bar(numbers, rest, width=0.75, bottom=trained, color=HUE, alpha=REST_ALPHA, linewidth=0)
     panel.set_xlabel("Round")
-    panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    margin = max(0.6, (FEW_ROUNDS - len(rounds)) / 2)  # few bars stay narrow
+    panel.set_xlim(numbers[0] - margin, numbers[-1] + margin)
+    few = FixedLocator(numbers)
+    many = MaxNLocator(nbins=6, integer=True, min_n_ticks=1)
+    panel.xaxis.set_major_locator(few if len(rounds) <= FEW_ROUNDS else many)

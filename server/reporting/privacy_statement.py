@@ -7,7 +7,7 @@ that no event holds was not seen.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server.events import SiteJoined, SiteMasked, SiteTrained
+from server.events import SiteJoined, SiteMasked, SiteTrained, SumLost
 from server.reporting.methods.told import listed, plural
 from server.reporting.report_data import ReportData
 from server.reporting.sources import sourced, where
@@ -39,6 +39,26 @@ def what_was_seen(data: ReportData) -> tuple[Seen, ...]:
         Seen("What training has cost a site's patients (epsilon)", _spent(data)),
         *(_held_out(data, site) for site in data.held_out_sites),
         Seen("Pictures of held-out cases", _pictures(data)),
+    )
+
+
+def secure_words(data: ReportData) -> str:
+    """Return whether the coordinator saw single updates or only sums, in a sentence."""
+    if not data.masked:
+        if not data.trained:
+            return ""
+        return (
+            "There was no secure aggregation: the coordinator saw every site's update, and could "
+            "keep it."
+        )
+    n_opened = sourced(len(data.sums), "events.jsonl: count of SumOpened.round")
+    lost = {(e.method, e.round) for e in data.log.events if isinstance(e, SumLost)}
+    n_lost = sourced(len(lost), "events.jsonl: count of SumLost.reason")
+    return (
+        "Secure aggregation: of each round the coordinator saw one sum of its sites' masked "
+        f"updates, {n_opened} in all, and {n_lost} could not be opened. A site's own masked update "
+        "is as good as random to whoever lacks the help of more than two thirds of the sites. Two "
+        "rounds whose sites differ by one tell about that one."
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from common.privacy.mechanism import Spent
 from common.privacy.settings import PatientPrivacy
 from server.events import SiteMasked, SitePrivacySpent, SiteTrained
+from server.reporting.report_words import upwards
 from server.reporting.sources import sourced
 
 SPENT = "SiteTrained|SiteMasked.spent"
@@ -42,7 +43,9 @@ def site_level_words(spent: Sequence[SitePrivacySpent]) -> str:
     if not spent:
         return ""
     last = max(spent, key=lambda event: event.epsilon)
-    epsilon = sourced(f"{last.epsilon:.2f}", "events.jsonl: max of SitePrivacySpent.epsilon")
+    epsilon = sourced(
+        upwards(last.epsilon, 2), "events.jsonl: max rounded up of SitePrivacySpent.epsilon"
+    )
     delta = sourced(f"{last.delta:g}", "events.jsonl: last of SitePrivacySpent.delta")
     warning = sourced(last.warning, "events.jsonl: last of SitePrivacySpent.warning")
     return (
@@ -73,7 +76,7 @@ def privacy_section(
     if not last:
         return PrivacySection(_without_cost(promised), "", (), words)
     most = max(last.values(), key=lambda spent: spent.epsilon)
-    epsilon = sourced(f"{most.epsilon:.2f}", f"events.jsonl: max of {SPENT}.epsilon")
+    epsilon = sourced(upwards(most.epsilon, 2), f"events.jsonl: max rounded up of {SPENT}.epsilon")
     delta = sourced(f"{most.delta:g}", f"events.jsonl: max of {SPENT}.delta")
     sentence = (
         f"This run has cost every patient at most epsilon {epsilon} at delta {delta}, as the "

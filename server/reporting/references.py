@@ -35,9 +35,15 @@ def cited_in(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(key for text in texts for key in _CITED.findall(text)))
 
 
-def numbered(page: str, keys: Sequence[str]) -> str:
-    """Return a page whose citations are numbers in a list of these keys: [1], or [1, 2]."""
-    places = {key: str(place) for place, key in enumerate(keys, start=1)}
+def numbered(page: str, keys: Sequence[str], form: str = "{}") -> str:
+    """Return a page whose citations are numbers in a list of these keys: [1], or [1, 2].
+
+    Args:
+        page: text with citations.
+        keys: of all papers that it cites.
+        form: of a number, for example a link to its place in the list.
+    """
+    places = {key: form.format(place) for place, key in enumerate(keys, start=1)}
 
     def group(found: re.Match[str]) -> str:
         return "[" + ", ".join(places[key] for key in _CITED.findall(found.group())) + "]"

@@ -29,7 +29,7 @@ from server.reporting.network_plot import network_svg
 from server.reporting.pages import environment, markdown_text
 from server.reporting.plan_stages import stage_rows
 from server.reporting.plots import dice_svg, held_out_svg, loss_svg
-from server.reporting.privacy_statement import not_private, what_was_seen
+from server.reporting.privacy_statement import not_private, secure_words, what_was_seen
 from server.reporting.privacy_words import privacy_section
 from server.reporting.ranking_plots import ranking_plots
 from server.reporting.ranking_words import words_of
@@ -39,6 +39,7 @@ from server.reporting.report_words import REGION_LABELS, hd95_text, summary_sent
 from server.reporting.reproduction import commands, reproducible
 from server.reporting.sources import numbers_csv, numbers_of, without_sources
 
+LINK = '<a href="#ref-{0}">{0}</a>'  # from a citation to the list of references
 PICTURE_KINDS = ("best", "median", "worst")
 
 
@@ -133,7 +134,7 @@ def pages_of(run_dir: Path) -> Pages:
         )
     )
     text = environment(markdown_text).get_template("report.md.j2").render(**context, plots=plots)
-    return Pages(numbered(text, papers), numbered(html, papers), plots)
+    return Pages(numbered(text, papers), numbered(html, papers, LINK), plots)
 
 
 def _context(
@@ -149,11 +150,13 @@ def _context(
         "methods": methods,
         "stages": stage_rows(data),
         "references": [references()[key] for key in papers],
+        "trained_on": {event.site: event.n_cases for event in data.trained},
         "sections": sections,
         "progress": site_progress(data),
         "pictures": sorted_pictures(data),
         "privacy": privacy_section(answers, data.site_privacy, promised),
         "seen": what_was_seen(data),
+        "secure_words": secure_words(data),
         "not_private": not_private(data),
         "costs": costs_section(data),
         "attempts": attempts_of(data.log.timed),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, Decimal
 
 from common.evaluation.scores import ScoringDefinition
 from common.ranks.ranking import Ranking
@@ -70,6 +71,12 @@ def hd95_text(definition: ScoringDefinition | None) -> str:
 def decimals(value: float, n_decimals: int) -> str:
     """Return a number for a table, a dash for NaN."""
     return NO_VALUE if math.isnan(value) else f"{value:.{n_decimals}f}"
+
+
+def upwards(value: float, n_decimals: int) -> str:
+    """Return an upper bound rounded so that it stays one."""
+    step = Decimal(1).scaleb(-n_decimals)
+    return str(Decimal(repr(value)).quantize(step, ROUND_CEILING))
 
 
 def p_text(p: float) -> str:

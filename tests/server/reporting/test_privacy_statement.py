@@ -129,6 +129,7 @@ def test_a_masked_private_run_showed_sums_with_noise_and_epsilon(tmp_path: Path)
     write_report(tmp_path)
     markdown = (tmp_path / "report.md").read_text()
     assert "at most epsilon 2.50 at delta 0.001, as the sites' own ledgers say." in markdown
+    assert "of its sites' masked updates, 1 in all, and 0 could not be opened." in markdown
     assert "| west | 2.500 | 0.001 | 25 % |" in markdown
     assert "| FedAvg | 1 | 3 | 12 | private | 1.500 | 0.1 s |" in markdown
 

@@ -13,6 +13,7 @@ import struct
 import tomllib
 from dataclasses import replace
 from datetime import datetime
+from decimal import ROUND_CEILING, Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -216,6 +217,9 @@ def reduced(how: str, values: list) -> list[object]:
     if how == "significant":
         return [sum(value <= 0.05 for value in values), len(values)]
     rules = {"sum": math.fsum, "count": len, "max": max, "min": min}
+    if how == "max rounded up":
+        exact = Decimal(repr(max(values)))
+        return [{str(exact.quantize(Decimal(f), ROUND_CEILING)) for f in ("0.01", "0.001")}]
     if how == "one":
         return [set(values)]
     if how == "shortest":

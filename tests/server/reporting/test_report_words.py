@@ -11,6 +11,7 @@ from server.reporting.report_words import (
     duration_text,
     floor_sentence,
     p_text,
+    upwards,
     winner_sentence,
 )
 from server.reporting.sources import without_sources
@@ -67,4 +68,6 @@ def test_numbers_are_printed_as_people_read_them() -> None:
     assert duration_text(3.25) == "3.2 s"
     assert duration_text(7260) == "2 h 1 min"
     assert decimals(float("nan"), 3) == "\N{EN DASH}"
+    assert upwards(7.6101, 2) == "7.62"
+    assert upwards(1.1, 2) == "1.10"
     assert p_text(0.0004) == "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001"
