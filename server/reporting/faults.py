@@ -26,6 +26,8 @@ class Fault:
     round: int
     code: str
     reason: str
+    source: str = "one of SiteFailed|ReplyIgnored|SiteExcluded|SumLost.reason"
+    """Where the reason stands in the log."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def faults_of(events: Iterable[Event]) -> Iterator[Fault]:
                 yield Fault(event.site, "", 0, "left", "left the run; what it gave stays")
             case SiteTrained(late_rounds=late) if late:
                 reason = f"counted {late} round{'s' if late > 1 else ''} after it was asked"
-                yield Fault(event.site, event.method, event.round, "late", reason)
+                source = "words from SiteTrained.late_rounds"
+                yield Fault(event.site, event.method, event.round, "late", reason, source)
 
 
 def attempts_of(timed: Iterable[tuple[datetime, Event]]) -> tuple[Attempt, ...]:
