@@ -6,11 +6,10 @@ the simulated time of one week.
 
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
 
 from common.codec import record
-from server.events import RoundFinished, read_events
-from server.validation_curve import validation_curve
+from server.events import Event, RoundFinished
+from server.validation_curve import dice_by_round
 
 LIMIT_S = 7 * 24 * 3600.0  # FeTS Challenge 2022
 
@@ -41,18 +40,18 @@ def convergence_score(curve: Sequence[tuple[float, float]], limit_s: float = LIM
     return (area + best * (limit_s - then)) / limit_s
 
 
-def convergences(events: Path) -> tuple[Convergence, ...]:
+def convergences(events: Sequence[Event]) -> tuple[Convergence, ...]:
     """Return the score of every method whose rounds took simulated time; in their order."""
     took: dict[str, dict[int, float]] = {}
-    for _, event in read_events(events):
+    for event in events:
         if isinstance(event, RoundFinished) and event.simulated_s is not None:
             took.setdefault(event.method, {})[event.round] = event.simulated_s
     return tuple(_convergence(events, method, rounds) for method, rounds in took.items())
 
 
-def _convergence(events: Path, method: str, took: dict[int, float]) -> Convergence:
+def _convergence(events: Sequence[Event], method: str, took: dict[int, float]) -> Convergence:
     ended = dict(zip(sorted(took), accumulate(took[n] for n in sorted(took)), strict=True))
-    dice = validation_curve(events, method)
+    dice = dice_by_round(events, method)
     curve = [(ended[n], dice[n]) for n in ended if n in dice]
     total = max(ended.values())
     return Convergence(method=method, simulated_s=total, score=convergence_score(curve))

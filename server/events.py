@@ -103,6 +103,8 @@ class SiteMasked:
     upload_bytes: int
     download_bytes: int = 0
     """Of the question, repetitions included."""
+    spent: Spent | None = None
+    """As of `SiteTrained`: it is no part of the sum."""
 
 
 @record
@@ -380,18 +382,31 @@ def read_events(path: Path) -> Iterator[tuple[datetime, Event]]:
     Raises:
         ConfigError: when a whole line does not fit its event type.
     """
-    for number, line in enumerate(
-        path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1
-    ):
+    for number, line in numbered_lines(path):
         try:
             plain = json.loads(line)
         except ValueError:
             continue
-        where = f"{path}:{number}"
-        try:
-            time, kind = datetime.fromisoformat(plain.pop("time")), EVENT_TYPES[plain.pop("event")]
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise ConfigError(
-                f"{where}: expected the time and a known event, found {line}"
-            ) from None
-        yield time, decode(kind, plain, source=where)
+        yield event_of(plain, f"{path}:{number}")
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield every line of a log with its number, from 1."""
+    yield from enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1)
+
+
+def event_of(plain: Any, where: str) -> tuple[datetime, Event]:
+    """Return the time and the event that a line's plain data mean.
+
+    Raises:
+        ConfigError: when they do not fit an event type; the text begins with `where`.
+    """
+    try:
+        fields = dict(plain)
+        time = datetime.fromisoformat(fields.pop("time"))
+        kind = EVENT_TYPES[fields.pop("event")]
+    except (KeyError, TypeError, ValueError):
+        found = json.dumps(plain)
+        raise ConfigError(f"{where}: expected the time and a known event, found {found}") from None
+    event: Event = decode(kind, fields, source=where)
+    return time, event

@@ -1,10 +1,11 @@
 """How a method's models get better from round to round, as far as sites say so."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 
-from server.events import SiteValidated, SumOpened, read_events
+from server.events import Event, SiteValidated, SumOpened, read_events
 
 
 def validation_curve(events: Path, method: str) -> dict[int, float]:
@@ -18,8 +19,13 @@ def validation_curve(events: Path, method: str) -> dict[int, float]:
         The Dice of the weights after each round, from 1; rounds of which no site says anything are
         absent. That of a round is complete once the answers of the next one are.
     """
+    return dice_by_round((event for _, event in read_events(events)), method)
+
+
+def dice_by_round(events: Iterable[Event], method: str) -> dict[int, float]:
+    """Return the same of events that are read already."""
     dice: dict[int, dict[str, float]] = defaultdict(dict)
-    for _, event in read_events(events):
+    for event in events:
         if isinstance(event, SiteValidated) and event.method == method and event.round > 0:
             dice[event.round][event.site] = fmean(event.dice.values())
         elif isinstance(event, SumOpened) and event.method == method and event.dice:

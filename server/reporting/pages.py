@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +11,8 @@ from markupsafe import Markup
 
 from server.reporting.ranking_plots import places_text
 from server.reporting.report_data import method_label
-from server.reporting.report_words import bytes_text, decimals, duration_text
+from server.reporting.report_words import bytes_text, decimals, duration_text, upwards
+from server.reporting.sources import sourced, where
 
 
 def environment(finalize: Callable[[Any], Any] | None = None) -> Environment:
@@ -36,6 +38,9 @@ def environment(finalize: Callable[[Any], Any] | None = None) -> Environment:
         times=lambda values: " \u00d7 ".join(f"{value:g}" for value in values),
         url=lambda value: Markup(quote(value)),  # noqa: S704 - quoted
         indented=_indented,
+        upwards=upwards,
+        clock=lambda time: time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        src=lambda value, source, **fields: sourced(value, where(source, **fields)),
     )
     return environment
 

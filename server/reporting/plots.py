@@ -24,25 +24,39 @@ from common.figures import (
     box_with_points,
     svg_of,
 )
-from server.events import FloorMeasured, SiteTrained, SiteValidated
+from server.events import FloorMeasured, SiteTrained, SiteValidated, SumOpened
 from server.reporting.report_data import method_label
 
 Metric = Literal["dice", "hd95"]
 Curves: TypeAlias = Mapping[str, Mapping[str, Mapping[int, float]]]
 """Value by method, site and round."""
+SUM = "all sites (one sum)"
+"""Name of the curve of rounds of which only sums are seen."""
 
 
-def loss_svg(trained: Sequence[SiteTrained], sites: Sequence[str], methods: Sequence[str]) -> str:
-    """Draw the mean training loss per round and site, one panel per method."""
+def loss_svg(
+    trained: Sequence[SiteTrained],
+    sites: Sequence[str],
+    methods: Sequence[str],
+    sums: Sequence[SumOpened] = (),
+) -> str:
+    """Draw the mean training loss per round and site, or of all in a sum; a panel per method."""
     values: dict[str, dict[str, dict[int, float]]] = {}
     for event in trained:
         if event.loss is not None:
             values.setdefault(event.method, {}).setdefault(event.site, {})[event.round] = event.loss
-    return _curves_svg(values, sites, methods, name="loss", y_label="Training loss (no unit)")
+    for opened in sums:
+        if opened.loss is not None:
+            values.setdefault(opened.method, {}).setdefault(SUM, {})[opened.round] = opened.loss
+    names = _shown_in(values, sites)
+    return _curves_svg(values, names, methods, name="loss", y_label="Training loss (no unit)")
 
 
 def dice_svg(
-    validated: Sequence[SiteValidated], sites: Sequence[str], methods: Sequence[str]
+    validated: Sequence[SiteValidated],
+    sites: Sequence[str],
+    methods: Sequence[str],
+    sums: Sequence[SumOpened] = (),
 ) -> str:
     """Draw Dice on the sites' own validation cases, mean over regions, one panel per method."""
     values: dict[str, dict[str, dict[int, float]]] = {}
@@ -50,8 +64,13 @@ def dice_svg(
         if event.dice:
             mean = sum(event.dice.values()) / len(event.dice)
             values.setdefault(event.method, {}).setdefault(event.site, {})[event.round] = mean
+    for opened in sums:
+        if opened.dice:  # of the weights as received, after the round before
+            mean = sum(opened.dice.values()) / len(opened.dice)
+            values.setdefault(opened.method, {}).setdefault(SUM, {})[opened.round - 1] = mean
     label = "Dice, mean over regions (fraction)"
-    return _curves_svg(values, sites, methods, name="dice", y_label=label, y_limits=(-0.02, 1.0))
+    names = _shown_in(values, sites)
+    return _curves_svg(values, names, methods, name="dice", y_label=label, y_limits=(-0.02, 1.0))
 
 
 def held_out_svg(
@@ -90,6 +109,14 @@ def site_styles(sites: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Return (colour, marker) per site, by its position: the same in every plot of a run."""
     markers = (MARKERS[(index % 6 + index // 6) % 7] for index in range(len(sites)))
     return dict(zip(sites, zip(cycle(COLOURS), markers, strict=False), strict=False))
+
+
+def _shown_in(curves: Curves, sites: Sequence[str]) -> Sequence[str]:
+    """Return the names of a plot's curves: the sites' own, or only that of their sum."""
+    found = {name for by_site in curves.values() for name in by_site}
+    if SUM not in found:
+        return sites
+    return (*(site for site in sites if site in found), SUM)
 
 
 def _curves_svg(

@@ -11,6 +11,7 @@ from server.reporting.pages import environment
 from server.reporting.ranking_plots import ranking_plots
 from server.reporting.ranking_words import SCHEMES, words_of
 from server.reporting.report_words import winner_sentence
+from server.reporting.sources import without_sources
 
 
 def write_ranking_page(path: Path, ranking: Ranking, source: str) -> None:
@@ -35,4 +36,4 @@ def write_ranking_page(path: Path, ranking: Ranking, source: str) -> None:
         plots=plots,
         words=words_of(ranking, n_cases),
     )
-    write_atomically(path, html.encode())
+    write_atomically(path, without_sources(html).encode())

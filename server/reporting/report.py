@@ -8,6 +8,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -16,16 +17,29 @@ from common.evaluation.aggregates import Aggregate
 from common.figures import for_page
 from common.files import write_atomically
 from server.convergence import convergences
-from server.events import PictureReleased
+from server.events import PictureReleased, SiteMasked, SiteTrained
+from server.reporting.cost_plots import round_times_svg
+from server.reporting.cost_words import costs_section
+from server.reporting.costs import round_times
+from server.reporting.faults import attempts_of
 from server.reporting.held_out_data import RegionSummary, summarise
+from server.reporting.methods.section import methods_section
+from server.reporting.model_size import model_size
+from server.reporting.network_plot import network_svg
 from server.reporting.pages import environment, markdown_text
+from server.reporting.plan_stages import stage_rows
 from server.reporting.plots import dice_svg, held_out_svg, loss_svg
+from server.reporting.privacy_statement import not_private, secure_words, what_was_seen
 from server.reporting.privacy_words import privacy_section
 from server.reporting.ranking_plots import ranking_plots
 from server.reporting.ranking_words import words_of
+from server.reporting.references import cited_in, numbered, references
 from server.reporting.report_data import LOCAL_ONLY, ReportData, collect
 from server.reporting.report_words import REGION_LABELS, hd95_text, summary_sentences
+from server.reporting.reproduction import commands, reproducible
+from server.reporting.sources import numbers_csv, numbers_of, without_sources
 
+LINK = '<a href="#ref-{0}">{0}</a>'  # from a citation to the list of references
 PICTURE_KINDS = ("best", "median", "worst")
 
 
@@ -68,6 +82,16 @@ class HeldOutSection:
 
 
 @dataclass(frozen=True)
+class Pages:
+    """A report; its numbers still carry their sources (`server.reporting.sources`)."""
+
+    markdown: str
+    html: str
+    plots: dict[str, str]
+    """SVG text by file stem."""
+
+
+@dataclass(frozen=True)
 class SiteProgress:
     """What one site did for one method."""
 
@@ -84,7 +108,7 @@ class SiteProgress:
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write `report.html`, `report.md` and `plots/*.svg` into a run directory.
+    """Write `report.html`, `report.md`, `report-numbers.csv` and `plots/*.svg` of a run.
 
     Args:
         run_dir: a run, also one that is unfinished.
@@ -95,23 +119,22 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         ConfigError: when `run_dir` is no run, a file is malformed, or cannot be written.
     """
+    pages = pages_of(run_dir)
+    for name, svg in pages.plots.items():
+        write_atomically(run_dir / "plots" / f"{name}.svg", svg.encode())
+    numbers = numbers_csv(numbers_of(pages.markdown))
+    write_atomically(run_dir / "report-numbers.csv", numbers.encode())
+    write_atomically(run_dir / "report.md", without_sources(pages.markdown).encode())
+    write_atomically(run_dir / "report.html", without_sources(pages.html).encode())
+    return run_dir / "report.html"
+
+
+def pages_of(run_dir: Path) -> Pages:
+    """Return a run's report with the sources of its numbers; arguments as in `write_report`."""
     data = collect(run_dir)
     sections = held_out_sections(data)
     plots = draw_plots(data, sections)
-    context = {
-        "data": data,
-        "sections": sections,
-        "progress": site_progress(data),
-        "pictures": sorted_pictures(data),
-        "privacy": privacy_section(data.trained, data.site_privacy),
-        "convergences": convergences(run_dir / "events.jsonl"),
-        "summary": summary_sentences(data),
-        "hd95_text": hd95_text(data.definition),
-        "region_labels": REGION_LABELS,
-        "ranking_words": words_of(data.ranking, data.n_ranked_cases) if data.ranking else None,
-    }
-    for name, svg in plots.items():
-        write_atomically(run_dir / "plots" / f"{name}.svg", svg.encode())
+    context, papers = _context(run_dir, data, sections)
     html = (
         environment()
         .get_template("report.html.j2")
@@ -122,18 +145,53 @@ def write_report(run_dir: Path) -> Path:
         )
     )
     text = environment(markdown_text).get_template("report.md.j2").render(**context, plots=plots)
-    write_atomically(run_dir / "report.md", text.encode())
-    write_atomically(run_dir / "report.html", html.encode())
-    return run_dir / "report.html"
+    return Pages(numbered(text, papers), numbered(html, papers, LINK), plots)
+
+
+def _context(
+    run_dir: Path, data: ReportData, sections: Sequence[HeldOutSection]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what both templates show, and the keys of the papers in the order of the text."""
+    methods = methods_section(data, model_size(run_dir))
+    papers = cited_in(paragraph.text for paragraph in methods)
+    answers: list[SiteTrained | SiteMasked] = [*data.trained, *data.masked]
+    promised = data.config.privacy if data.config else None
+    context = {
+        "data": data,
+        "methods": methods,
+        "stages": stage_rows(data),
+        "references": [references()[key] for key in papers],
+        "trained_on": {event.site: event.n_cases for event in data.trained},
+        "sections": sections,
+        "progress": site_progress(data),
+        "pictures": sorted_pictures(data),
+        "privacy": privacy_section(answers, data.site_privacy, promised),
+        "seen": what_was_seen(data),
+        "secure_words": secure_words(data),
+        "not_private": not_private(data),
+        "costs": costs_section(data),
+        "attempts": attempts_of(data.log.timed),
+        "convergences": convergences(data.log.events),
+        "summary": summary_sentences(data),
+        "hd95_text": hd95_text(data.definition),
+        "region_labels": REGION_LABELS,
+        "ranking_words": words_of(data.ranking, data.n_ranked_cases) if data.ranking else None,
+        "commands": commands(data),
+        "reproducible": reproducible(data),
+    }
+    return context, papers
 
 
 def draw_plots(data: ReportData, sections: Sequence[HeldOutSection]) -> dict[str, str]:
     """Return the run's plots as SVG text by file stem; without data there is no plot."""
-    plots = {}
-    if any(event.loss is not None for event in data.trained):
-        plots["loss"] = loss_svg(data.trained, data.training_sites, data.methods)
-    if data.validated:
-        plots["dice"] = dice_svg(data.validated, data.training_sites, data.methods)
+    plots = _network_plots(data)
+    losses = [event.loss for event in data.trained] + [opened.loss for opened in data.sums]
+    if any(loss is not None for loss in losses):
+        plots["loss"] = loss_svg(data.trained, data.training_sites, data.methods, data.sums)
+    if data.validated or any(event.dice for event in data.sums):
+        plots["dice"] = dice_svg(data.validated, data.training_sites, data.methods, data.sums)
+    if times := round_times(data):
+        plots["round-times"] = round_times_svg(times)
     for section in sections:
         scores = data.scores[data.scores["site"] == section.site]
         floors = [floor for floor in data.floors if floor.site == section.site]
@@ -142,6 +200,21 @@ def draw_plots(data: ReportData, sections: Sequence[HeldOutSection]) -> dict[str
             plots[f"{stem}-dice"] = held_out_svg(scores, "dice", data.methods, floors)
             plots[f"{stem}-hd95"] = held_out_svg(scores, "hd95", data.methods)
     return plots | (ranking_plots(data.ranking) if data.ranking else {})
+
+
+def _network_plots(data: ReportData) -> dict[str, str]:
+    """Return drawings of what was trained, where the plan decides the network's stages."""
+    if data.config is None or data.plan is None or data.task is None:
+        return {}
+    n_outputs = len(data.task.labels)
+    if data.config.model.output == "regions":
+        n_outputs = len(data.task.regions)
+    return {
+        f"network-{name}": network_svg(
+            name, data.configurations[name], len(data.plan.channels), n_outputs
+        )
+        for name in stage_rows(data)
+    }
 
 
 def held_out_sections(data: ReportData) -> tuple[HeldOutSection, ...]:

@@ -4,8 +4,7 @@
 numbers. A run that is unfinished, or was killed, can be collected at any moment.
 """
 
-import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,13 +12,15 @@ from typing import TypeVar
 
 import pandas as pd
 
-from common.codec import read_json
+from common.codec import read_json, read_toml
+from common.config import RunConfig
 from common.errors import ConfigError
 from common.evaluation.aggregates import Aggregate
 from common.evaluation.scores import ScoringDefinition, require_one_definition
 from common.messages import Ranked
 from common.planning.plan import AnyConfiguration, Plan
 from common.ranks.ranking import Ranking
+from common.task import Task
 from server.events import (
     Event,
     FloorMeasured,
@@ -28,21 +29,23 @@ from server.events import (
     PictureReleased,
     PlanMade,
     PostprocessingChosen,
-    ReplyIgnored,
     RoundFinished,
     RunFinished,
     RunStarted,
-    SiteExcluded,
-    SiteFailed,
     SiteJoined,
+    SiteMasked,
     SitePersonalised,
     SitePrivacySpent,
     SiteTrained,
     SiteValidated,
+    SumOpened,
     SumsReleased,
-    read_events,
 )
+from server.planning.cohort import CohortRecord
+from server.reporting.faults import Fault, faults_of
 from server.reporting.held_out_data import score_rows
+from server.reporting.run_files import read_if_fits
+from server.reporting.run_log import RunLog, read_log
 
 T = TypeVar("T")
 
@@ -72,30 +75,6 @@ METHOD_LABELS = {
 
 
 @dataclass(frozen=True)
-class FloorComparison:
-    """The learning-free floor and the federated models' mean Dice on the same site and region."""
-
-    floor: FloorMeasured
-    mean_dice: dict[str, float]
-
-    @property
-    def beaten_by(self) -> tuple[str, ...]:
-        """Methods whose mean Dice is strictly above the floor."""
-        return tuple(name for name, dice in self.mean_dice.items() if dice > self.floor.mean_dice)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A reply that did not count, or a site that is no longer asked."""
-
-    site: str
-    method: str
-    round: int
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class ReportData:
     """Everything that a report shows. Repeated work after a resumption is counted once."""
 
@@ -103,12 +82,23 @@ class ReportData:
     started_at: datetime
     n_resumptions: int
     sites: tuple[SiteJoined, ...]
+    log: RunLog
+    """All of the log that can be read, in its order."""
+    defects: tuple[str, ...]
+    """Of files of the run that do not fit this version."""
     config_text: str
+    config: RunConfig | None
+    """None where it is absent or does not fit this version."""
+    task: Task | None
     plan: Plan | None
+    cohort: CohortRecord | None
     plan_made: PlanMade | None
     trained: tuple[SiteTrained, ...]
     site_privacy: tuple[SitePrivacySpent, ...]
     """In the order of the log; a round that was repeated costs again."""
+    masked: tuple[SiteMasked, ...]
+    """Of rounds whose updates are seen only as a sum."""
+    sums: tuple[SumOpened, ...]
     validated: tuple[SiteValidated, ...]
     personalised: tuple[SitePersonalised, ...]
     rounds: tuple[RoundFinished, ...]
@@ -135,8 +125,7 @@ class ReportData:
         """What was trained of the plan; all of it where the run's own configuration is absent."""
         whole = self.plan.configurations.items() if self.plan else ()
         planned: dict[str, AnyConfiguration] = {str(name): found for name, found in whole}
-        model = tomllib.loads(self.config_text).get("model", {})
-        trained = model.get("configuration")
+        trained = self.config.model.configuration if self.config else ""
         return {trained: planned[trained]} if trained in planned else planned
 
     @property
@@ -178,48 +167,60 @@ class ReportData:
     @property
     def training_sites(self) -> tuple[str, ...]:
         """Sites that sent an update, in the order in which the sites joined."""
-        seen = {event.site for event in self.trained} | {event.site for event in self.validated}
+        seen = {event.site for event in self.trained} | {event.site for event in self.masked}
+        seen |= {event.site for event in self.validated}
         joined = [site.site for site in self.sites if site.site in seen]
         return (*joined, *sorted(seen - set(joined)))
 
 
 def collect(run_dir: Path) -> ReportData:
-    """Read a run directory.
+    """Read a run directory, in whatever state it is.
 
     Returns:
-        What is there; parts that an unfinished run lacks are None or empty.
+        What is there; parts that an unfinished run lacks are None or empty, and so are those that
+        do not fit this version, which `defects` and `log.unreadable` name.
 
     Raises:
-        ConfigError: when `run_dir` is not a run, or one of its files is malformed.
+        ConfigError: when `run_dir` is not a run, or its scores are malformed.
     """
-    log = run_dir / "events.jsonl"
-    if not log.is_file():
+    path = run_dir / "events.jsonl"
+    if not path.is_file():
         raise ConfigError(f"{run_dir}: expected a run directory, found no events.jsonl in it")
-    timed = list(read_events(log))
-    starts = [(time, event) for time, event in timed if isinstance(event, RunStarted)]
+    log, defects = read_log(path), list[str]()
+    events, config_file = log.events, run_dir / "config.toml"
+    config = read_if_fits(read_toml, RunConfig, config_file, defects)
+    starts = [(time, event) for time, event in log.timed if isinstance(event, RunStarted)]
     if not starts:
-        raise ConfigError(f"{log}: expected a RunStarted event, found none")
-    events = [event for _, event in timed]
-    config, plan, ranking = (
-        run_dir / name for name in ("config.toml", "plan.json", "ranking.json")
-    )
+        starts = [_start_by_config(run_dir, log, config)]
     score_files = sorted(run_dir.glob("scores/*/*.csv"))
+    released = {
+        file.stem: read_if_fits(read_json, Ranked, file, defects)
+        for file in sorted(run_dir.glob("released/*.json"))
+    }
     return ReportData(
         started=starts[-1][1],
         started_at=starts[0][0],
         n_resumptions=sum(event.resumed for _, event in starts),
         sites=_last(events, SiteJoined, lambda event: event.site),
-        config_text=config.read_text(encoding="utf-8") if config.is_file() else "",
-        plan=read_json(Plan, plan) if plan.is_file() else None,
+        log=log,
+        config_text=config_file.read_text(encoding="utf-8", errors="replace")
+        if config_file.is_file()
+        else "",
+        config=config,
+        task=read_if_fits(read_toml, Task, run_dir / "task.toml", defects),
+        plan=read_if_fits(read_json, Plan, run_dir / "plan.json", defects),
+        cohort=read_if_fits(read_json, CohortRecord, run_dir / "cohort.json", defects),
         plan_made=next(iter(_last(events, PlanMade, lambda _: 0)), None),
         site_privacy=tuple(e for e in events if isinstance(e, SitePrivacySpent)),
         trained=_last(events, SiteTrained, lambda event: (event.method, event.round, event.site)),
+        masked=_last(events, SiteMasked, lambda event: (event.method, event.round, event.site)),
+        sums=_last(events, SumOpened, lambda event: (event.method, event.round)),
         validated=_last(
             events, SiteValidated, lambda event: (event.method, event.round, event.site)
         ),
         personalised=_last(events, SitePersonalised, lambda event: (event.method, event.site)),
         rounds=_last(events, RoundFinished, lambda event: (event.method, event.round)),
-        faults=tuple(_faults(events)),
+        faults=tuple(faults_of(events)),
         notes=tuple(dict.fromkeys(event.text for event in events if isinstance(event, Note))),
         postprocessing=_last(events, PostprocessingChosen, lambda event: event.method),
         held_out=_last(events, HeldOutScored, lambda event: (event.method, event.site)),
@@ -230,47 +231,42 @@ def collect(run_dir: Path) -> ReportData:
         finished=next(iter(_last(events, RunFinished, lambda _: 0)), None),
         scores=score_rows(score_files),
         definition=require_one_definition({str(path): path for path in score_files}),
-        ranking=read_json(Ranking, ranking) if ranking.is_file() else None,
+        ranking=read_if_fits(read_json, Ranking, run_dir / "ranking.json", defects),
         aggregates={
-            path.stem: found
-            for path in sorted(run_dir.glob("released/*.json"))
-            if (found := read_json(Ranked, path).aggregates)
+            site: found.aggregates for site, found in released.items() if found and found.aggregates
         },
         together=next(iter(_last(events, SumsReleased, lambda _: 0)), None),
+        defects=tuple(defects),  # last: the files above add theirs
     )
 
 
-def _faults(events: Iterable[Event]) -> Iterator[Fault]:
-    """Yield what did not count, in the order of the log."""
-    for event in events:
-        match event:
-            case SiteFailed():
-                yield Fault(event.site, event.method, event.round, event.code, event.reason)
-            case ReplyIgnored():
-                yield Fault(event.site, event.method, event.round, "ignored", event.reason)
-            case SiteExcluded():
-                yield Fault(event.site, event.method, event.round, "excluded", event.reason)
+def _start_by_config(
+    run_dir: Path, log: RunLog, config: RunConfig | None
+) -> tuple[datetime, RunStarted]:
+    """Return the start of a run whose log does not tell it, from the configuration beside it.
+
+    Raises:
+        ConfigError: when there is none either.
+    """
+    if config is None or not log.timed:
+        log_file = run_dir / "events.jsonl"
+        raise ConfigError(f"{log_file}: expected a RunStarted event, found none")
+    start = RunStarted(
+        run=run_dir.resolve().name,
+        task=Path(config.task).stem,
+        methods=config.federation.methods,
+        seed=config.federation.seed,
+        resumed=False,
+        versions={},
+        device="not told",
+    )
+    return log.timed[0][0], start
 
 
 def method_label(method: str) -> str:
     """Return the name of a method as papers print it."""
     name, at, site = method.partition("@")
     return METHOD_LABELS.get(name, name) + at + site
-
-
-def compare_with_floors(data: ReportData) -> tuple[FloorComparison, ...]:
-    """Set every measured floor against the federated models on the same site and region."""
-    comparisons = []
-    for floor in data.floors:
-        scores = data.scores
-        rows = scores[(scores["site"] == floor.site) & (scores["region"] == floor.region)]
-        means = rows.groupby("method")["dice"].mean().to_dict()
-        for row in data.aggregates.get(floor.site, ()):
-            if row.region == floor.region:
-                means.setdefault(row.method, row.dice.mean)
-        federated = {name: float(means[name]) for name in data.federated_methods if name in means}
-        comparisons.append(FloorComparison(floor, federated))
-    return tuple(comparisons)
 
 
 def _last(events: Iterable[Event], kind: type[T], key: Callable[[T], object]) -> tuple[T, ...]:

@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, Decimal
 
 from common.evaluation.scores import ScoringDefinition
 from common.ranks.ranking import Ranking
-from server.reporting.report_data import (
-    FloorComparison,
-    ReportData,
-    compare_with_floors,
-    method_label,
-)
+from server.reporting.floors import FloorComparison, compare_with_floors
+from server.reporting.report_data import ReportData, method_label
+from server.reporting.sources import sourced, where
 
 SIGNIFICANCE = 0.05  # the customary level; BraTS prints p-values against it
 REGION_LABELS = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}  # BraTS
@@ -31,17 +29,22 @@ def winner_sentence(ranking: Ranking, n_cases: int) -> str:
     order = sorted(ranking.methods, key=lambda method: ranking.final_rank[method])
     if len(order) == 1:
         only = method_label(order[0])
-        return f"{only} is the only method, tested on {n_cases} held-out cases: there is no winner."
+        cases = _ranked_cases(n_cases)
+        return f"{only} is the only method, tested on {cases} held-out cases: there is no winner."
     best = ranking.final_rank[order[0]]
     winners = [method for method in order if ranking.final_rank[method] == best]
     others = [method for method in order if method not in winners]
     names = listed([method_label(method) for method in winners])
     verb = "won" if len(winners) == 1 else "share the first place"
-    score = f"score {ranking.score[winners[0]]:.3f} (mean rank {ranking.mean_rank[winners[0]]:.2f})"
-    behind = [f"{method_label(name)} {ranking.score[name]:.3f}" for name in others]
+    mean_rank = sourced(
+        f"{ranking.mean_rank[winners[0]]:.2f}", f"ranking.json: mean_rank.{winners[0]}"
+    )
+    score = f"score {_score(ranking, winners[0])} (mean rank {mean_rank})"
+    behind = [f"{method_label(name)} {_score(ranking, name)}" for name in others]
     rest = f", ahead of {listed(behind)}" if behind else ""
     tests = _lead_text(ranking, winners[0], others) if len(winners) == 1 else ""
-    pool = f"{len(order)} methods on {n_cases} held-out cases"
+    n_methods = sourced(len(order), "ranking.json: count of methods")
+    pool = f"{n_methods} methods on {_ranked_cases(n_cases)} held-out cases"
     return f"{names} {verb} among {pool} with the ranking {score}{rest}{tests}."
 
 
@@ -68,6 +71,12 @@ def hd95_text(definition: ScoringDefinition | None) -> str:
 def decimals(value: float, n_decimals: int) -> str:
     """Return a number for a table, a dash for NaN."""
     return NO_VALUE if math.isnan(value) else f"{value:.{n_decimals}f}"
+
+
+def upwards(value: float, n_decimals: int) -> str:
+    """Return an upper bound rounded so that it stays one."""
+    step = Decimal(1).scaleb(-n_decimals)
+    return str(Decimal(repr(value)).quantize(step, ROUND_CEILING))
 
 
 def p_text(p: float) -> str:
@@ -99,7 +108,13 @@ def _no_ranking_sentence(data: ReportData) -> str:
     rounds = dict.fromkeys(data.methods, 0)
     for event in data.rounds:
         rounds[event.method] = max(rounds.get(event.method, 0), event.round)
-    done = listed([f"{method_label(name)} {number}" for name, number in rounds.items()])
+    source = "events.jsonl: max of RoundFinished.round"
+    done = listed(
+        [
+            f"{method_label(name)} {sourced(number, where(source, method=name))}"
+            for name, number in rounds.items()
+        ]
+    )
     return f"This run is unfinished and has no ranking yet; finished rounds: {done}."
 
 
@@ -110,7 +125,7 @@ def _lead_text(ranking: Ranking, winner: str, others: Sequence[str]) -> str:
         return ""
     texts = [
         f"{'significant' if p < SIGNIFICANCE else 'not significant'} against "
-        f"{method_label(name)} ({p_text(p)})"
+        f"{method_label(name)} ({sourced(p_text(p), _p_source(ranking, winner, name))})"
         for name, p in tested
     ]
     return f"; by the permutation test the lead is {listed(texts)}"
@@ -132,11 +147,44 @@ def _floor_clause(comparison: FloorComparison) -> str:
         everyone = "both" if len(dice) == 2 else f"all {len(dice)}"
         verdict = f"{everyone} federated models beat"
     region = REGION_LABELS.get(floor.region, floor.region)
-    numbers = listed([f"{method_label(name)} {value:.3f}" for name, value in dice.items()])
+    numbers = listed(
+        [
+            f"{method_label(name)} {sourced(f'{value:.3f}', _dice_source(comparison, name))}"
+            for name, value in dice.items()
+        ]
+    )
+    floor_source = "events.jsonl: last of FloorMeasured.mean_dice"
+    height = sourced(
+        f"{floor.mean_dice:.3f}", where(floor_source, site=floor.site, region=floor.region)
+    )
     return (
         f"{verdict} the learning-free floor on {region} at {floor.site}: mean Dice {numbers}, "
-        f"floor {floor.mean_dice:.3f} (the best threshold on {floor.channel} alone)"
+        f"floor {height} (the best threshold on {floor.channel} alone)"
     )
+
+
+def _ranked_cases(n_cases: int) -> str:
+    return sourced(n_cases, "ranking.json: sum of n_cases")
+
+
+def _score(ranking: Ranking, method: str) -> str:
+    return sourced(f"{ranking.score[method]:.3f}", f"ranking.json: score.{method}")
+
+
+def _p_source(ranking: Ranking, better: str, other: str) -> str:
+    """Return where the p-value of one method being better than another stands."""
+    for test in ranking.permutation:
+        if (test.a, test.b) == (better, other):
+            return where("ranking.json: permutation.p_a_better", a=better, b=other)
+    return where("ranking.json: permutation.p_b_better", a=other, b=better)
+
+
+def _dice_source(comparison: FloorComparison, method: str) -> str:
+    site, region = comparison.floor.site, comparison.floor.region
+    if method in comparison.released:
+        file = f"released/{site}.json"
+        return where(f"{file}: aggregates.dice.mean", method=method, region=region)
+    return where(f"scores/{method}/{site}.csv: mean of dice", region=region)
 
 
 def listed(items: Sequence[str]) -> str:

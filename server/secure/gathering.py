@@ -163,6 +163,7 @@ def _report(run: Experiment, task: TrainTask, reply: Reply[Update]) -> None:
             seconds=reply.value.seconds,
             upload_bytes=reply.n_bytes,
             download_bytes=reply.n_sent,
+            spent=reply.value.spent,
         )
     )
 

@@ -131,7 +131,7 @@ def test_a_round_lasts_as_long_as_its_slowest_site(tiny_study, tmp_path):
     rounds = [e.simulated_s for e in events if isinstance(e, RoundFinished)]
     assert len(rounds) == 2
     assert all(1000 < seconds < 1100 for seconds in rounds)
-    (found,) = convergences(folder.events)
+    (found,) = convergences(events)
     assert found.method == "fedavg"
     assert found.simulated_s == sum(rounds)
     write_report(folder.path)

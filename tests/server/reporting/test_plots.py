@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.figures import for_page
-from server.events import FloorMeasured, SiteTrained, SiteValidated
+from common.planning.plan import Configuration
+from server.events import FloorMeasured, SiteTrained, SiteValidated, SumOpened
+from server.reporting.cost_plots import round_times_svg
+from server.reporting.costs import RoundTime
+from server.reporting.network_plot import network_svg
+from server.reporting.plan_stages import fields_of_view
 from server.reporting.plots import dice_svg, held_out_svg, loss_svg, site_styles
 
 SITES = ("north", "south")
@@ -78,6 +83,55 @@ def test_a_method_without_values_has_no_panel() -> None:
     texts = _texts(dice_svg(_validated(), SITES, METHODS))
     assert "FedAvg" in texts
     assert "Local only" not in texts
+
+
+def test_rounds_of_which_only_a_sum_is_seen_are_one_curve() -> None:
+    opened = [
+        SumOpened(
+            method="fedavg",
+            round=number,
+            sites=SITES,
+            count=8,
+            loss=1.0 / number,
+            dice={"WT": 0.5} if number > 1 else None,
+            update_norm=1.0,
+            seconds=0.1,
+        )
+        for number in (1, 2, 3)
+    ]
+    for svg in (loss_svg([], SITES, METHODS, opened), dice_svg([], SITES, METHODS, opened)):
+        texts = _texts(svg)
+        assert {"FedAvg", "all sites (one sum)"} <= texts
+        assert not {"north", "south"} & texts
+
+
+def test_the_time_of_rounds_has_units_a_key_and_only_rounds_that_were() -> None:
+    times = {"fedavg": (RoundTime(2, 40.0, 30.0), RoundTime(4, 20.0, 25.0))}
+    texts = _texts(round_times_svg(times))
+    assert {"Time (s)", "Round", "training", "transport, waiting, checks, aggregation"} <= texts
+    assert {"2", "4"} <= texts
+    assert not {"1", "3"} & texts
+
+
+def test_the_network_is_drawn_with_the_sizes_features_and_strides_of_its_stages() -> None:
+    plan = Configuration(
+        spacing_mm=(3.0, 1.0, 1.0),
+        median_shape=(20.0, 90.0, 90.0),
+        patch_size=(20, 96, 80),
+        batch_size=2,
+        strides=((1, 2, 2), (2, 2, 2)),
+        kernel_sizes=((1, 3, 3), (3, 3, 3), (3, 3, 3)),
+        features_per_stage=(32, 64, 128),
+        batch_dice=False,
+        deep_supervision_weights=(1.0,),
+    )
+    svg = network_svg("3d_fullres", plan, n_inputs=1, n_outputs=3)
+    words = re.findall(r"<!--(.*?)-->", svg)
+    texts = " ".join(" ".join(words).split()).replace("\N{MULTIPLICATION SIGN}", "x")
+    for text in ("32 features", "20 x 96 x 80", "20 x 48 x 40", "10 x 24 x 20", "1 x 2 x 2"):
+        assert text in texts
+    assert "1 channel 3 outputs" in texts
+    assert fields_of_view(plan) == [(1, 5, 5), (5, 11, 11), (11, 23, 23)]
 
 
 def test_held_out_plots_name_regions_methods_and_units() -> None:

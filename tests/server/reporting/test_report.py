@@ -311,7 +311,7 @@ def test_the_page_is_well_formed_and_loads_nothing_from_outside(html: str) -> No
     assert all(address.startswith(("#", "data:image/png;base64,")) for address in page.addresses)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert page.tags.count("caption") == page.tags.count("table")
-    assert page.tags.count("svg") == 5
+    assert page.tags.count("svg") == 6  # loss, Dice, round times, two of held-out cases, p-values
 
 
 def test_pictures_are_inside_the_page_best_first_and_a_missing_one_is_named(html: str) -> None:
@@ -328,7 +328,7 @@ def test_names_and_notes_are_escaped(html: str, markdown: str) -> None:
     assert ODD_SITE in text
     assert "<b>" not in html
     assert "fp16 & bf16 are <off>" in text
-    assert r"| \<b\>north\</b\> \| \*1\* | training | 4 |" in markdown
+    assert r"| \<b\>north\</b\> \| \*1\* | training | 4 | 4 |" in markdown
 
 
 def test_repeated_work_after_a_resumption_is_counted_once(run: Path, markdown: str) -> None:
@@ -343,7 +343,9 @@ def test_markdown_links_to_the_plots_beside_it(run: Path, markdown: str) -> None
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, html: str, markdown: str) -> None:
+    numbers = (run / "report-numbers.csv").read_bytes()
     write_report(run)
+    assert (run / "report-numbers.csv").read_bytes() == numbers
     assert (run / "report.html").read_text() == html
     assert (run / "report.md").read_text() == markdown
 

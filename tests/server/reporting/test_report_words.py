@@ -4,15 +4,17 @@ from dataclasses import replace
 
 from common.ranks.ranking import PairwiseTest, Ranking
 from server.events import FloorMeasured
-from server.reporting.report_data import FloorComparison
+from server.reporting.floors import FloorComparison
 from server.reporting.report_words import (
     bytes_text,
     decimals,
     duration_text,
     floor_sentence,
     p_text,
+    upwards,
     winner_sentence,
 )
+from server.reporting.sources import without_sources
 
 RANKING = Ranking(
     scheme="brats",
@@ -33,28 +35,30 @@ def _comparison(**mean_dice: float) -> FloorComparison:
 
 
 def test_a_floor_that_was_not_beaten_is_admitted() -> None:
-    assert floor_sentence([_comparison(fedavg=0.7, fedprox=0.5)]).startswith(
+    assert without_sources(floor_sentence([_comparison(fedavg=0.7, fedprox=0.5)])).startswith(
         "Only FedAvg beats the learning-free floor on whole tumour at east"
     )
-    none = floor_sentence([_comparison(fedavg=0.6123, fedprox=0.5)])
+    none = without_sources(floor_sentence([_comparison(fedavg=0.6123, fedprox=0.5)]))
     assert none.startswith("No federated model beats the learning-free floor")
     assert "FedAvg 0.612 and FedProx 0.500, floor 0.612" in none
 
 
 def test_a_floor_without_a_tested_model_is_not_called_beaten() -> None:
-    assert floor_sentence([_comparison()]).endswith("is missing: no federated model was tested.")
+    assert without_sources(floor_sentence([_comparison()])).endswith(
+        "is missing: no federated model was tested."
+    )
 
 
 def test_methods_with_equal_rank_share_the_first_place() -> None:
     tie = replace(RANKING, final_rank={"fedavg": 1, "fedprox": 1, "local-only": 3})
-    assert winner_sentence(tie, 3).startswith(
+    assert without_sources(winner_sentence(tie, 3)).startswith(
         "FedAvg and FedProx share the first place among 3 methods on 3 held-out cases"
     )
 
 
 def test_one_method_alone_does_not_win() -> None:
     alone = replace(RANKING, methods=("fedavg",), permutation=())
-    assert winner_sentence(alone, 3).endswith("there is no winner.")
+    assert without_sources(winner_sentence(alone, 3)).endswith("there is no winner.")
 
 
 def test_numbers_are_printed_as_people_read_them() -> None:
@@ -64,4 +68,6 @@ def test_numbers_are_printed_as_people_read_them() -> None:
     assert duration_text(3.25) == "3.2 s"
     assert duration_text(7260) == "2 h 1 min"
     assert decimals(float("nan"), 3) == "\N{EN DASH}"
+    assert upwards(7.6101, 2) == "7.62"
+    assert upwards(1.1, 2) == "1.10"
     assert p_text(0.0004) == "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001"
