@@ -11,13 +11,14 @@ from pathlib import Path
 from common.errors import MessageError
 from common.losses import lower_bound
 from common.messages import TrainTask, Update
-from server.events import ReplyIgnored, SiteFailed, SiteTrained, SiteValidated, read_events
+from server.event_log import read_events
+from server.events import ReplyIgnored, SiteFailed, SiteTrained, SiteValidated
 from server.experiment import Experiment
 from server.participation import Outcome
 from server.run_folder import checkpoint_file, read_state
 from server.sites import Failure, Late, Reply
 from server.strategies import SiteUpdate, State, Strategy
-from server.validation import check_dice, check_spent, check_update, update_norm
+from server.validation import check_dice, check_told, check_update, update_norm
 from server.weighting import count_of
 
 
@@ -130,7 +131,7 @@ def _checked(
     declared, upload = run.cohort.most_cases(reply.site), run.config.federation.upload
     weights = check_update(reply, began, sent, declared, upload)
     check_dice(reply.value.validation, run.task.regions)
-    check_spent(reply.value, run.config)
+    check_told(reply.value, run.config)
     count = count_of(reply.value, run.config, run.plan)
     norm = update_norm(weights, sent)
     if norm > limit:

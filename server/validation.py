@@ -17,6 +17,7 @@ from common.evaluation.aggregates import Aggregate
 from common.federation import Upload
 from common.messages import Picture, Ranked, Tested, TrainTask, Update
 from common.partial_sharing import complete
+from common.privacy.mechanism import Spent
 from common.ranks.rank_sums import RankSums
 from common.transport import SENT_AS, is_rounded, restored
 from server.exact_sum import MAX_WEIGHT, PIECE
@@ -83,23 +84,32 @@ def _checked(
     return weights
 
 
-def check_spent(update: Update, config: RunConfig) -> None:
-    """Demand that an update says what it cost the patients where the run is private, and only so.
+def check_told(update: Update, config: RunConfig) -> None:
+    """Demand that an update tells its loss where the run is not private, and else what it cost.
 
     Raises:
-        MessageError: when that, or the loss, does not fit what the configuration promises.
+        MessageError: when that does not fit what the configuration promises.
     """
-    privacy, spent = config.privacy, update.spent
+    check_spent(update.spent, config)
+    if config.privacy is None and update.loss is None:
+        raise MessageError("loss: expected, found none")
+    if config.privacy is not None and update.loss is not None:
+        raise MessageError("loss: expected none with [privacy], for it has no noise")
+
+
+def check_spent(spent: Spent | None, config: RunConfig) -> None:
+    """Demand what a site's patients have paid where the run is private, and only there.
+
+    Raises:
+        MessageError: when it does not fit what the configuration promises.
+    """
+    privacy = config.privacy
     if privacy is None:
         if spent is not None:
             raise MessageError("spent: expected none without [privacy]")
-        if update.loss is None:
-            raise MessageError("loss: expected, found none")
         return
     if spent is None:
         raise MessageError("spent: expected with [privacy], found none")
-    if update.loss is not None:
-        raise MessageError("loss: expected none with [privacy], for it has no noise")
     if spent.delta != privacy.delta:
         raise MessageError(f"spent: expected delta {privacy.delta:g}, found {spent.delta:g}")
     if privacy.epsilon is not None and spent.epsilon > privacy.epsilon:

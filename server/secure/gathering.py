@@ -22,6 +22,7 @@ from server.secure.masked_sum_file import MaskedSum, Survivors
 from server.sites import Failure, Late, Reply
 from server.strategies import State, Strategy
 from server.updates import report_failure
+from server.validation import check_spent
 from server.weighting import steps_of
 
 
@@ -83,6 +84,7 @@ def masked_sum(
             _report_ignored(run, task, reply.site)
             continue
         try:
+            check_spent(reply.value.spent, run.config)
             masked, vector = _checked(reply, task, secure, total.size)
         except MessageError as error:
             failure = Failure(reply.site, "message", str(error), reply.n_sent)

@@ -11,6 +11,7 @@ import pytest
 
 from common import messages
 from common.axes import Weights
+from common.config import RunConfig
 from common.errors import ConfigError, FederationError, MessageError
 from common.evaluation.aggregates import Aggregate, MetricSpread
 from common.messages import (
@@ -23,9 +24,12 @@ from common.messages import (
     Update,
     Validated,
 )
+from common.privacy.mechanism import Spent
+from common.privacy.settings import PatientPrivacy
 from common.ranks.case_ranks import ranks_of
 from common.ranks.rank_sums import no_cases, sums_of
-from server.events import SiteFailed, SiteTrained, read_events
+from server.event_log import read_events
+from server.events import SiteFailed, SiteTrained
 from server.experiment import Experiment
 from server.planning.joining import join
 from server.rounds import train_method
@@ -34,7 +38,9 @@ from server.sites import Answers, Failure, Reply
 from server.validation import (
     check_masked,
     check_ranked,
+    check_spent,
     check_tested,
+    check_told,
     check_update,
     png_of,
     update_norm,
@@ -581,3 +587,39 @@ def test_sites_that_declare_more_cases_than_a_mean_can_hold_do_not_join(
         FederationError, match="training cases: expected at most 131072, found 131073"
     ):
         join(run.sites, run.config, run.task, run.folder, run.log)
+
+
+PRIVACY = PatientPrivacy(delta=1e-3, clip_norm=0.1, sampling_rate=0.5, epsilon=8.0)
+PAID = Spent(epsilon=2.0, delta=1e-3, budget_used=0.5)
+
+
+def private(config: RunConfig) -> RunConfig:
+    return replace(config, model=replace(config.model, norm="group"), privacy=PRIVACY)
+
+
+@pytest.mark.parametrize(
+    ("spent", "refusal"),
+    [
+        (None, "spent: expected with [privacy], found none"),
+        (replace(PAID, delta=1e-2), "spent: expected delta 0.001, found 0.01"),
+        (replace(PAID, epsilon=8.5), "spent: expected an epsilon up to 8, found 8.5"),
+    ],
+)
+def test_a_private_update_says_what_it_cost_as_promised(tiny_study, spent, refusal: str):
+    config = private(tiny_study.config)
+    with pytest.raises(MessageError) as refused:
+        check_spent(spent, config)
+    assert str(refused.value) == refusal
+    check_spent(PAID, config)
+    with pytest.raises(MessageError, match="expected none without"):
+        check_spent(PAID, tiny_study.config)
+
+
+def test_a_loss_is_told_without_privacy_and_only_so(tiny_study):
+    update = Update(round=1, n_cases=5, n_steps=1, loss=0.5, seconds=1.0)
+    check_told(update, tiny_study.config)
+    check_told(replace(update, loss=None, spent=PAID), private(tiny_study.config))
+    with pytest.raises(MessageError, match="loss: expected none"):
+        check_told(replace(update, spent=PAID), private(tiny_study.config))
+    with pytest.raises(MessageError, match="loss: expected, found none"):
+        check_told(replace(update, loss=None), tiny_study.config)

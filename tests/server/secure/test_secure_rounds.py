@@ -32,7 +32,9 @@ from common.messages import (
     Update,
 )
 from common.planning.fingerprint import empty
+from common.privacy.mechanism import Spent
 from common.wire import body_of, to_content, weights_of
+from server.event_log import read_events
 from server.events import (
     Event,
     RoundFinished,
@@ -41,7 +43,6 @@ from server.events import (
     SiteTrained,
     SumLost,
     SumOpened,
-    read_events,
 )
 from server.experiment import Experiment
 from server.flower_sites import FlowerSites
@@ -77,6 +78,8 @@ class Fates:
     """Kind of message that the coordinator does not come to send."""
     inconsistent: set[str] = field(default_factory=set)
     """Sites that train from other weights than the rest."""
+    spent: dict[str, Spent] = field(default_factory=dict)
+    """What sites say that training has cost their patients, though the run promises nothing."""
     change: Callable[[str, str, object], object] = lambda _site, _kind, body: body
     """(site, kind, question) -> the question that arrives."""
     sent: list[tuple[str, str, dict[str, Any], Any]] = field(default_factory=list)
@@ -134,6 +137,7 @@ class Hospitals(InProcessGrid):
         update = Update(
             round=task.round, n_cases=n_cases, n_steps=1, loss=0.25, seconds=1.0, validation=dice
         )
+        update = replace(update, spent=self.fates.spent.get(site.name))
         moved = {name: tensor + move for name, tensor in sent.items()}
         return masked_update(site, agreement, task, update, sent, moved)
 
@@ -195,6 +199,14 @@ def test_the_mean_of_a_sum_is_that_of_the_updates_and_of_them_nothing_else_is_kn
     assert (first.sites, first.count, first.loss, first.dice) == (tuple("abcd"), 10, 0.25, None)
     assert (second.dice, the(SiteTrained, events)) == ({"one": 0.5}, [])
     assert [event.n_sites for event in the(RoundFinished, events)] == [4, 4]
+
+
+def test_a_masked_update_with_a_cost_that_the_run_does_not_promise_is_refused(go) -> None:
+    told = Spent(epsilon=2.0, delta=1e-3, budget_used=0.5)
+    bias, events = go(Fates(spent={"d": told}))
+    assert bias == pytest.approx(6 / 8, abs=ERROR)  # without d
+    (failed,) = the(SiteFailed, events)
+    assert (failed.site, failed.reason) == ("d", "spent: expected none without [privacy]")
 
 
 @pytest.mark.parametrize(
