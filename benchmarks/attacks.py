@@ -46,7 +46,7 @@ from common.random import step_rng
 from common.schedules import Poly
 from common.task import load_task
 from common.wire import body_of, to_content, weights_of
-from server.events import EventLog
+from server.event_log import EventLog
 from server.flower_sites import FlowerSites
 from server.run import run
 from server.run_folder import RunFolder

@@ -8,7 +8,7 @@ from flwr.serverapp import Grid, ServerApp
 from common.codec import read_toml
 from common.config import RunConfig
 from common.task import Task
-from server.events import EventLog
+from server.event_log import EventLog
 from server.flower_sites import FlowerSites
 from server.node_names import registered_names
 from server.planning.cohort import Changes

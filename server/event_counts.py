@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from server.event_log import read_events
 from server.events import (
     Event,
     FloorMeasured,
@@ -13,7 +14,6 @@ from server.events import (
     RunFinished,
     SitePersonalised,
     SumsReleased,
-    read_events,
 )
 
 STEPS = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from common.config import RunConfig
 from common.planning.plan import Plan
 from common.task import Task
-from server.events import EventLog
+from server.event_log import EventLog
 from server.planning.cohort import Cohort
 from server.run_folder import RunFolder
 from server.sites import Sites

@@ -13,7 +13,8 @@ from common.errors import FederationError
 from common.federation import FEWEST, Federation
 from common.messages import TrainTask
 from common.random import step_rng
-from server.events import EventLog, SiteExcluded, SiteFailed, SiteMasked, SiteTrained, read_events
+from server.event_log import EventLog, read_events
+from server.events import SiteExcluded, SiteFailed, SiteMasked, SiteTrained
 from server.planning.cohort import Cohort
 from server.strategies import Strategy
 

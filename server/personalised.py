@@ -6,7 +6,8 @@ The models stay there; what arrives are two mean Dice over the site's validation
 
 from common.errors import MessageError
 from common.messages import Personalised, PersonaliseTask
-from server.events import Note, SitePersonalised, read_events
+from server.event_log import read_events
+from server.events import Note, SitePersonalised
 from server.experiment import Experiment
 from server.participation import left_in_run
 from server.sites import Failure, Reply

@@ -9,7 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from common.schedules import Plateau, Schedule, plateau_factor
-from server.events import SiteTrained, SumOpened, read_events
+from server.event_log import read_events
+from server.events import SiteTrained, SumOpened
 
 
 def rate_factor(schedule: Schedule, events: Path, method: str, round_: int) -> float:

@@ -11,7 +11,8 @@ from common.planning.plan import configuration_of
 from common.secure_sum import MaskKey
 from server.best_round import best_state, keep_if_best
 from server.early_stop import stops
-from server.events import Note, RoundFinished, SiteMasked, SiteTrained, SiteValidated, read_events
+from server.event_log import read_events
+from server.events import Note, RoundFinished, SiteMasked, SiteTrained, SiteValidated
 from server.experiment import Experiment
 from server.participation import (
     Outcome,

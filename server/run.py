@@ -12,7 +12,8 @@ from common.codec import encode, read_toml, write_toml
 from common.config import RunConfig
 from common.errors import ConfigError
 from common.task import Task
-from server.events import EventLog, RunFinished, RunStarted
+from server.event_log import EventLog
+from server.events import RunFinished, RunStarted
 from server.experiment import Experiment
 from server.personalised import compare_personalised
 from server.planning.agreeing import agree

@@ -19,7 +19,8 @@ from common.privacy.accounting import epsilon_of
 from common.privacy.mechanism import NoisySteps
 from common.privacy.noise import secure_normals
 from common.privacy.site_level import FEWEST_MEANINGFUL, SiteLevelPrivacy
-from server.events import SitePrivacySpent, read_events
+from server.event_log import read_events
+from server.events import SitePrivacySpent
 from server.experiment import Experiment
 from server.strategies import SiteUpdate, State, Strategy
 from server.strategies.fedavg import FEDAVG, GLOBAL

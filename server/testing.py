@@ -16,7 +16,8 @@ from common.evaluation.scores import ScoreTable, definition_of, read_scores, wri
 from common.files import write_atomically
 from common.messages import FloorTask, Tested, TestTask
 from common.secure_sum import Key
-from server.events import FloorMeasured, HeldOutScored, Note, PictureReleased, read_events
+from server.event_log import read_events
+from server.events import FloorMeasured, HeldOutScored, Note, PictureReleased
 from server.experiment import Experiment
 from server.run_folder import save_model
 from server.sites import Failure, Reply

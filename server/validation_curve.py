@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 
-from server.events import Event, SiteValidated, SumOpened, read_events
+from server.event_log import read_events
+from server.events import Event, SiteValidated, SumOpened
 
 
 def validation_curve(events: Path, method: str) -> dict[int, float]:

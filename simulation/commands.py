@@ -69,7 +69,7 @@ def _simulate(
     fold: int | None = None,
     without: tuple[str, ...] = (),
 ) -> None:
-    from server.events import EventLog
+    from server.event_log import EventLog
     from server.reporting.report import write_report
     from simulation.simulate import load_study, simulate
 

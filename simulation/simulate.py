@@ -22,7 +22,8 @@ from common.planning.plan import Plan, configuration_of
 from common.privacy.accounting import epsilon_of
 from common.privacy.run_cost import allowed_steps, noise_of, noisy_steps
 from common.task import Task
-from server.events import Event, EventLog, Note, RoundFinished
+from server.event_log import EventLog
+from server.events import Event, Note, RoundFinished
 from server.flower_sites import FlowerSites
 from server.planning.cohort import Changes
 from server.run import run

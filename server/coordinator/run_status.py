@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from common.codec import read_toml, record
 from common.config import RunConfig
 from server.coordinator.wanted_runs import WantedRun
+from server.event_log import read_events
 from server.events import (
     ApprovalAwaited,
     Event,
@@ -19,7 +20,6 @@ from server.events import (
     SiteLeft,
     SiteMasked,
     SiteTrained,
-    read_events,
 )
 
 

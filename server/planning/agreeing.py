@@ -14,7 +14,8 @@ from common.planning.fingerprint import Fingerprint
 from common.planning.plan import Plan, configuration_of, sealed
 from common.planning.planner import plan_run
 from common.task import Task
-from server.events import EventLog, Note, PlanMade
+from server.event_log import EventLog
+from server.events import Note, PlanMade
 from server.mailbox import Clock
 from server.planning.approvals import answers_of_people
 from server.planning.cohort import Cohort, require_one_task

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from common.messages import Prepared, PrepareTask
-from server.events import ApprovalAwaited, EventLog
+from server.event_log import EventLog
+from server.events import ApprovalAwaited
 from server.mailbox import Clock
 from server.sites import Answers, Failure, Sites
 

@@ -10,7 +10,8 @@ from common.errors import ConfigError, FederationError
 from common.federation import Federation
 from common.messages import Measured, MeasureTask
 from common.task import Task
-from server.events import EventLog, SiteJoined, SiteLeft
+from server.event_log import EventLog
+from server.events import SiteJoined, SiteLeft
 from server.exact_sum import MAX_CASES
 from server.planning.cohort import (
     NO_CHANGES,

@@ -8,7 +8,7 @@ from common.planning.fingerprint import Fingerprint, empty
 from common.planning.fingerprint_grid import from_vector, n_words
 from common.secure_sum import Roster
 from common.task import Task
-from server.events import EventLog
+from server.event_log import EventLog
 from server.secure.whole_sum import WholeSum, seen_only_as_sum
 from server.sites import Answers, Reply, Sites
 

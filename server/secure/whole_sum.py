@@ -14,7 +14,8 @@ import numpy as np
 from common.errors import FederationError, MessageError
 from common.messages import KeysTask
 from common.secure_sum import MaskKey, Roster, Words, added, new_nonce
-from server.events import EventLog, Note
+from server.event_log import EventLog
+from server.events import Note
 from server.sites import Answers, Failure, Reply, Sites
 
 T = TypeVar("T")

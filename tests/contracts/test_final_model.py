@@ -7,7 +7,8 @@ import numpy as np
 
 from client.app import app
 from common.task import load_task
-from server.events import EventLog, Note, read_events
+from server.event_log import EventLog, read_events
+from server.events import Note
 from server.flower_sites import FlowerSites
 from server.run import run
 from server.run_folder import RunFolder, checkpoint_file, load_model, read_state

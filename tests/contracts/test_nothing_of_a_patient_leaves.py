@@ -17,7 +17,7 @@ from common.errors import FederationError
 from common.evaluation.scores import read_scores
 from common.messages import MeasureTask
 from common.task import load_task
-from server.events import EventLog
+from server.event_log import EventLog
 from server.flower_sites import FlowerSites
 from server.run import run
 from server.run_folder import RunFolder

@@ -9,7 +9,7 @@ import pytest
 
 from client.app import app
 from common.task import load_task
-from server.events import EventLog
+from server.event_log import EventLog
 from server.flower_sites import FlowerSites
 from server.run import run
 from server.run_folder import RunFolder, load_model

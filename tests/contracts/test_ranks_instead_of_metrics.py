@@ -21,7 +21,7 @@ from common.codec import read_json, read_toml, write_toml
 from common.errors import ConfigError, FederationError
 from common.ranks.ranking import Ranking
 from common.task import load_task
-from server.events import EventLog
+from server.event_log import EventLog
 from server.flower_sites import FlowerSites
 from server.reporting.report import write_report
 from server.run import run

@@ -13,7 +13,7 @@ from client.app import app
 from common.secure_aggregation import SecureAggregation
 from common.task import load_task
 from common.wire import weights_of
-from server.events import EventLog
+from server.event_log import EventLog
 from server.flower_sites import FlowerSites
 from server.run import run
 from server.run_folder import RunFolder, load_model

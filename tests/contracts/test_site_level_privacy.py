@@ -13,7 +13,8 @@ from common.privacy.site_level import SiteLevelPrivacy
 from common.task import load_task
 from server.event_counts import is_finished
 from server.event_lines import line_of
-from server.events import Event, EventLog, SitePrivacySpent, read_events
+from server.event_log import EventLog, read_events
+from server.events import Event, SitePrivacySpent
 from server.flower_sites import FlowerSites
 from server.reporting.report import write_report
 from server.run import run

@@ -32,7 +32,8 @@ from common.secure_sum import MaskKey, public_key_of
 from common.task import load_task
 from common.wire import body_of, to_content, weights_of
 from server.event_lines import line_of
-from server.events import EventLog, SumsReleased, read_events
+from server.event_log import EventLog, read_events
+from server.events import SumsReleased
 from server.flower_sites import FlowerSites
 from server.reporting.report import write_report
 from server.run import run

@@ -14,7 +14,7 @@ from client.site import load_site
 from common.privacy.settings import PatientPrivacy
 from common.secure_aggregation import SecureAggregation
 from common.task import load_task
-from server.events import EventLog
+from server.event_log import EventLog
 from server.flower_sites import FlowerSites
 from server.run import run
 from server.run_folder import RunFolder

@@ -51,7 +51,7 @@ def config_of(tiny_study, data: Path, first: Path | None, **evaluation: object) 
 @pytest.fixture(scope="module")
 def stages(tiny_study, data, tmp_path_factory) -> tuple[Path, Path]:
     """Run both stages; return their run directories."""
-    from server.events import EventLog
+    from server.event_log import EventLog
     from server.run_folder import RunFolder
     from simulation.simulate import load_study, simulate
 

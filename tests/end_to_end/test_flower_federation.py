@@ -16,7 +16,7 @@ from client.app import app
 from common.messages import TrainTask
 from common.task import load_task
 from common.wire import body_of
-from server.events import EventLog
+from server.event_log import EventLog
 from server.flower_sites import FlowerSites
 from server.run import run
 from server.run_folder import RunFolder, latest_checkpoint

@@ -24,7 +24,7 @@ from common.planning.plan import Plan, configuration_of
 from common.planning.planner import plan_run
 from common.task import Task, load_task
 from common.wire import body_of, to_content
-from server.events import EventLog
+from server.event_log import EventLog
 from server.flower_sites import FlowerSites
 from server.planning.agreeing import agree
 from server.planning.joining import join

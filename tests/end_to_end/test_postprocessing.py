@@ -16,7 +16,7 @@ from common.task import load_task
 def trained(tiny_study, tmp_path_factory):
     """Train long enough for tumours with false islands around them; return the run directory."""
     from common.config import RunConfig
-    from server.events import EventLog
+    from server.event_log import EventLog
     from server.reporting.report import write_report
     from server.run_folder import RunFolder
     from simulation.simulate import load_study, simulate

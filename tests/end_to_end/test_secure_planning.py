@@ -27,7 +27,7 @@ from common.planning.planner import plan_run
 from common.secure_sum import MaskKey, Roster, public_key_of
 from common.task import load_task
 from common.wire import body_of, to_content, weights_of
-from server.events import EventLog
+from server.event_log import EventLog
 from server.flower_sites import FlowerSites
 from server.planning.agreeing import agree
 from server.planning.cohort import Cohort

@@ -14,7 +14,8 @@ from common.messages import Measured
 from common.planning.fingerprint import empty
 from common.planning.plan import Configuration, Normalization, Plan, PlannedFor
 from common.task import Task
-from server.events import EventLog, Note
+from server.event_log import EventLog
+from server.events import Note
 from server.experiment import Experiment
 from server.planning.cohort import Cohort
 from server.run_folder import RunFolder

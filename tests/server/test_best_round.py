@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from server.best_round import best_state, keep_if_best
-from server.events import EventLog, SiteValidated, SumOpened
+from server.event_log import EventLog
+from server.events import SiteValidated, SumOpened
 from server.run_folder import RunFolder
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from common.federation import EarlyStop
 from server.early_stop import stops
-from server.events import EventLog, SiteValidated
+from server.event_log import EventLog
+from server.events import SiteValidated
 
 PATIENT = EarlyStop(patience_rounds=2, min_improvement=0.01)
 

@@ -12,11 +12,11 @@ from common.errors import ConfigError
 from common.evaluation.metric_sums import MeanAndSd
 from common.ranks.held_out_sums import RegionResult
 from server.event_lines import line_of
+from server.event_log import EventLog, read_events
 from server.events import (
     EVENT_TYPES,
     ApprovalAwaited,
     Event,
-    EventLog,
     FloorMeasured,
     HeldOutScored,
     Note,
@@ -40,7 +40,6 @@ from server.events import (
     SumLost,
     SumOpened,
     SumsReleased,
-    read_events,
 )
 
 RESULT = RegionResult(

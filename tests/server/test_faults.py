@@ -16,7 +16,8 @@ from flwr.app import Context, Error, Message, RecordDict
 from common.errors import FederationError
 from common.messages import TrainTask, Update, Validated, ValidateTask
 from common.wire import body_of, to_content, weights_of
-from server.events import Event, ReplyIgnored, SiteExcluded, SiteFailed, SiteTrained, read_events
+from server.event_log import read_events
+from server.events import Event, ReplyIgnored, SiteExcluded, SiteFailed, SiteTrained
 from server.experiment import Experiment
 from server.flower_sites import FlowerSites
 from server.rounds import train_method

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from common.schedules import Plateau, Poly
-from server.events import EventLog, SiteTrained, SumOpened
+from server.event_log import EventLog
+from server.events import SiteTrained, SumOpened
 from server.plateau import rate_factor
 
 PLATEAU = Plateau(factor=0.1, patience_rounds=1)

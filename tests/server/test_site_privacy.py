@@ -11,7 +11,8 @@ from common.federation import Federation, lacking
 from common.privacy.site_level import SiteLevelPrivacy
 from common.secure_aggregation import SecureAggregation
 from server.event_lines import line_of
-from server.events import EventLog, SitePrivacySpent, read_events
+from server.event_log import EventLog, read_events
+from server.events import SitePrivacySpent
 from server.reporting.privacy_words import privacy_section
 from server.site_privacy import aggregate, clipped, site_epsilon, warning_of
 from server.strategies import SiteUpdate, build_strategy

@@ -7,7 +7,8 @@ from common.config import FinishedRun
 from common.errors import ConfigError
 from common.network import build_network, initial_weights
 from common.planning.plan import configuration_of
-from server.events import Note, read_events
+from server.event_log import read_events
+from server.events import Note
 from server.run_folder import RunFolder, save_model
 from server.start import first_weights, keep_start
 

@@ -25,7 +25,8 @@ from common.ranks.rank_sums import no_cases, sums_of_tables
 from common.ranks.ranking import Ranking
 from common.task import load_task
 from server import ranking, testing
-from server.events import EventLog, HeldOutScored, PictureReleased, RanksReleased, read_events
+from server.event_log import EventLog, read_events
+from server.events import HeldOutScored, PictureReleased, RanksReleased
 from server.experiment import Experiment
 from server.planning.cohort import Cohort
 from server.run_folder import RunFolder, load_model

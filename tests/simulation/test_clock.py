@@ -11,7 +11,8 @@ from common.codec import write_json
 from common.config import Simulation
 from common.task import load_task
 from server.convergence import convergence_score, convergences
-from server.events import EventLog, RoundFinished, SiteFailed, SiteTrained, read_events
+from server.event_log import EventLog, read_events
+from server.events import RoundFinished, SiteFailed, SiteTrained
 from server.reporting.report import write_report
 from server.run_folder import RunFolder
 from simulation.clock import (

@@ -8,7 +8,8 @@ from common.codec import write_toml
 from server.coordinator.control import control_of
 from server.coordinator.keep_runs import RunKeeper
 from server.coordinator.wanted_runs import WantedRun, change, read_wanted, want
-from server.events import EventLog, PlanMade, RunFinished
+from server.event_log import EventLog
+from server.events import PlanMade, RunFinished
 
 ADDED = "2026-01-02T03:04:05+00:00"
 

@@ -7,9 +7,9 @@ from common.codec import write_toml
 from server.coordinator.run_status import run_status
 from server.coordinator.status_words import overhead_line, run_lines
 from server.coordinator.wanted_runs import WantedRun
+from server.event_log import EventLog
 from server.events import (
     ApprovalAwaited,
-    EventLog,
     PlanMade,
     RoundFinished,
     RunFinished,

@@ -204,7 +204,8 @@ def test_the_look_out_sees_what_telemetry_would_do() -> None:
 WRITER = """
 import sys, time
 from pathlib import Path
-from server.events import EventLog, RoundFinished, RunFinished, SiteTrained
+from server.event_log import EventLog
+from server.events import RoundFinished, RunFinished, SiteTrained
 log, enough, round_ = EventLog(Path(sys.argv[1])), Path(sys.argv[2]), 0
 while not enough.exists():
     round_ += 1

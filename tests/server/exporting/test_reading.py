@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from common.errors import ConfigError
-from server.events import EventLog, Note, RoundFinished, SiteJoined
+from server.event_log import EventLog
+from server.events import Note, RoundFinished, SiteJoined
 from server.exporting.following import batches
 from server.exporting.reading import readable
 

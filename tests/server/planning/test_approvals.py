@@ -13,7 +13,8 @@ from common.planning.fingerprint import empty
 from common.task import load_task
 from common.wire import body_of, to_content
 from server.event_lines import line_of
-from server.events import ApprovalAwaited, EventLog, PlanMade, read_events
+from server.event_log import EventLog, read_events
+from server.events import ApprovalAwaited, PlanMade
 from server.flower_sites import FlowerSites
 from server.planning.agreeing import agree
 from server.planning.approvals import answers_of_people

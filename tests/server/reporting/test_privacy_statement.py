@@ -7,9 +7,9 @@ import pytest
 from common.codec import read_toml, write_toml
 from common.config import RunConfig
 from common.privacy.mechanism import Spent
+from server.event_log import EventLog
 from server.events import (
     Event,
-    EventLog,
     RunStarted,
     SiteJoined,
     SiteMasked,

@@ -13,8 +13,8 @@ from common.evaluation.metrics import RegionScore
 from common.evaluation.scores import ScoringDefinition, write_scores
 from common.planning.plan import Configuration, Normalization, Plan, PlannedFor
 from common.ranks.ranking import PairwiseTest, Ranking
+from server.event_log import EventLog
 from server.events import (
-    EventLog,
     FloorMeasured,
     HeldOutScored,
     Note,

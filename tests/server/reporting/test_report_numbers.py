@@ -23,7 +23,7 @@ from common.config import Simulation
 from common.privacy.settings import PatientPrivacy
 from common.secure_aggregation import SecureAggregation
 from common.task import load_task
-from server.events import EventLog
+from server.event_log import EventLog
 from server.reporting.report import pages_of, write_report
 from server.run_folder import RunFolder
 from simulation.simulate import Study, simulate

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from server.events import read_events
+from server.event_log import read_events
 from server.reporting.report import write_report
 from server.reporting.run_log import read_log
 
