@@ -236,6 +236,12 @@ class UnreadableLine:
     reason: str
     text: str
     """Its beginning, unprintable characters replaced."""
+    time: datetime | None = None
+    """This and what follows: as far as it tells."""
+    kind: str = ""
+    method: str = ""
+    round: int | None = None
+    site: str = ""
 
 
 @dataclass(frozen=True)
@@ -251,7 +257,7 @@ class RunDetail:
     rounds: dict[str, MethodRounds]
     """By method, in the order of the configuration."""
     faults: tuple[Fault, ...]
-    """The newest last, at most `faults.MOST_KEPT`."""
+    """The newest last, at most `kept.MOST_FAULTS`."""
     n_faults: int
     notes: tuple[tuple[datetime, str], ...]
     plan_made: PlanMade | None

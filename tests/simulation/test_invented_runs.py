@@ -56,7 +56,7 @@ def test_a_masked_run_shows_no_single_update() -> None:
 def test_a_line_is_what_the_log_would_write() -> None:
     _, event = next(timed for timed in events_of(RUNS[6]) if isinstance(timed[1], SiteTrained))
     assert event.spent is not None
-    assert b'"spent": {"epsilon": 0.41, "delta": 1e-05, "budget_used": 0.03}' in log_line(
+    assert b'"spent": {"epsilon": 0.407, "delta": 1e-05, "budget_used": 0.029775}' in log_line(
         UNTIL, event
     )
-    assert encode(event)["spent"]["epsilon"] == 0.41
+    assert encode(event)["spent"]["epsilon"] == 0.407
