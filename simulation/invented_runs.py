@@ -103,7 +103,7 @@ def config_of(run: InventedRun) -> RunConfig:
         "rounds": run.n_rounds,
         "local_steps": 50,
         "held_out": [HELD_OUT],
-        "min_sites": max(1, run.n_sites * 2 // 3),
+        "min_sites": max(1, run.n_sites * 3 // 4),
         "proximal_mu": 0.01,
     }
     if run.masked and run.n_sites >= 3:
