@@ -95,7 +95,8 @@ def _answer(course: Course, _time: datetime, event: SiteTrained | SiteMasked) ->
 
 def _fail(course: Course, _time: datetime, event: SiteFailed) -> None:
     course.method = event.method
-    course.answered[event.site] = False
+    if event.round > course.ended.get(event.method, 0):  # else it failed at validating
+        course.answered[event.site] = False
 
 
 def _end_round(course: Course, time: datetime, event: RoundFinished) -> None:

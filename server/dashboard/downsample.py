@@ -1,5 +1,7 @@
 """Curves for a display: few points, with every peak still on them."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from server.dashboard.method_rounds import Curve
@@ -23,9 +25,9 @@ def downsampled(curve: Curve, most_points: int = MOST_POINTS) -> Curve:
     n_stretches = (most_points - 2) // 2
     edges = np.linspace(0, n, n_stretches + 1).astype(np.int64)
     kept = {0, n - 1}
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in pairwise(edges.tolist()):
         stretch = curve.values[begin:end]
-        kept.add(int(begin) + int(stretch.argmin()))
-        kept.add(int(begin) + int(stretch.argmax()))
+        kept.add(begin + int(stretch.argmin()))
+        kept.add(begin + int(stretch.argmax()))
     places = np.array(sorted(kept))
     return Curve(curve.rounds[places], curve.values[places])

@@ -66,9 +66,14 @@ class Member:
     last_dice: float | None = None
 
     @property
+    def is_held_out(self) -> bool:
+        """Whether it only tests."""
+        return self.role == HELD_OUT
+
+    @property
     def is_training(self) -> bool:
         """Whether it trains and is still asked."""
-        return self.role != HELD_OUT and not self.has_left and not self.excluded
+        return not (self.is_held_out or self.has_left or self.excluded)
 
 
 BUDGET_STEPS = (0.8, 1.0)  # shares of a site's budget that an alarm is raised at

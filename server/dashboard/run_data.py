@@ -19,7 +19,7 @@ from server.dashboard.kept import Kept, keep
 from server.dashboard.line_index import LineIndex, add_line
 from server.dashboard.lines import Read, read_line, refused
 from server.dashboard.members import Members, follow_members
-from server.dashboard.views import UnreadableLine
+from server.dashboard.views import BestDice, UnreadableLine
 from server.events import (
     Event,
     ReplyIgnored,
@@ -54,6 +54,8 @@ class RunData:
     unreadable: list[UnreadableLine] = field(default_factory=list)
     """The first ones."""
     n_unreadable: int = 0
+    best: dict[str, tuple[int, BestDice | None]] = field(default_factory=dict)
+    """By method: the best of so many rounds, so that they are looked at once."""
 
     @property
     def n_bytes(self) -> int:
@@ -99,7 +101,7 @@ def _fold(data: RunData, line: Line) -> None:
         if len(data.unreadable) < MOST_UNREADABLE_KEPT:
             data.unreadable.append(found)
     kind, method, site = names
-    add_line(data.index, line.begin, line.end, kind=kind, method=method, site=site)
+    add_line(data.index, line.number, line.begin, line.end, kind=kind, method=method, site=site)
 
 
 def add_event(data: RunData, time: datetime, event: Event) -> None:
