@@ -1,0 +1,37 @@
+"""`consilium dashboard`: the page that a study lead leaves open."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.console import say
+from common.errors import ConfigError
+
+PORT = 8470  # none of the well-known ones, and beside Flower's 9090 to 9093
+
+
+def dashboard(
+    runs_dir: Annotated[
+        Path, typer.Argument(help="A folder of runs, or one run.", show_default=False)
+    ],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = PORT,
+    host: Annotated[
+        str, typer.Option(help="Address to serve; beyond loopback only with a token and TLS.")
+    ] = "127.0.0.1",
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token that a browser is asked for.")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Of this server, PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
+) -> None:
+    """Serve a live, read-only page of the runs, until Ctrl-C."""
+    if not runs_dir.is_dir():
+        raise ConfigError(f"{runs_dir}: expected a folder of runs, found none")
+    from server.dashboard.access import access_for
+    from server.dashboard.serve import serve
+    from server.dashboard.start import reading_of
+
+    access = access_for(host, port, token_file=token_file, certificate=certificate, key=key)
+    reading = reading_of(runs_dir)
+    serve(reading, access, started=lambda url: say(f"dashboard: {url} (Ctrl-C ends it)"))
