@@ -4,10 +4,12 @@ An alarm is there as long as its cause is. A finished run has none.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from annotated_types import Ge, Gt
+
+from common.codec import record
 from server.dashboard.facts import Facts, SiteFacts
 from server.dashboard.members import BUDGET_STEPS
 from server.dashboard.views import Alarm, Severity
@@ -27,24 +29,25 @@ RuleName = Literal[
     "webhook failing",
 ]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LONGEST_S = 10 * 365 * 86400.0  # a log with such a pause would take a date out of the calendar
 
 
-@dataclass(frozen=True)
+@record
 class Limits:
     """What an alarm is raised at. The factors are conventions; the study lead may know better."""
 
-    silent_factor: float = 3.0
+    silent_factor: Annotated[float, Gt(0)] = 3.0
     """A site is silent when it takes so many times as long as it usually does,"""
-    silent_floor_s: float = 15 * 60.0
+    silent_floor_s: Annotated[float, Ge(0)] = 15 * 60.0
     """but not before that."""
-    quiet_factor: float = 3.0
+    quiet_factor: Annotated[float, Gt(0)] = 3.0
     """A run is without events for so many times its longest pause so far,"""
-    quiet_floor_s: float = 3600.0
+    quiet_floor_s: Annotated[float, Ge(0)] = 3600.0
     """but not before that,"""
-    quiet_start_s: float = 24 * 3600.0
+    quiet_start_s: Annotated[float, Ge(0)] = 24 * 3600.0
     """or that while nothing is known of its pauses: `join_timeout_s` of a federation."""
-    failures_in_a_row: int = 3
-    least_free_bytes: int = 10 * 2**30
+    failures_in_a_row: Annotated[int, Ge(1)] = 3
+    least_free_bytes: Annotated[int, Ge(0)] = 10 * 2**30
 
 
 class Found(NamedTuple):
@@ -116,7 +119,7 @@ def silent_at(facts: Facts, site: SiteFacts, limits: Limits) -> datetime | None:
         return None
     if not (facts.has_rounds and facts.asks_all):
         return None
-    wait_s = max(limits.silent_floor_s, limits.silent_factor * site.usual_s)
+    wait_s = min(LONGEST_S, max(limits.silent_floor_s, limits.silent_factor * site.usual_s))
     return facts.began + timedelta(seconds=wait_s)
 
 
@@ -125,7 +128,7 @@ def quiet_at(facts: Facts, limits: Limits) -> datetime | None:
     if facts.last is None:
         return None
     floor_s = limits.quiet_floor_s if facts.ended else limits.quiet_start_s
-    wait_s = max(floor_s, limits.quiet_factor * facts.longest_gap_s)
+    wait_s = min(LONGEST_S, max(floor_s, limits.quiet_factor * facts.longest_gap_s))
     return facts.last + timedelta(seconds=wait_s)
 
 
@@ -153,7 +156,7 @@ def _silent(facts: Facts, now: datetime, limits: Limits) -> Iterator[Found]:
                 f"{site.site} was asked {_span(facts.began, now)} ago and has not answered; "
                 f"it usually takes {_seconds(site.usual_s)}."
             )
-            yield Found(since, text, site.site)
+            yield Found(facts.began, text, site.site)
 
 
 def _failing(facts: Facts, _now: datetime, limits: Limits) -> Iterator[Found]:
@@ -175,8 +178,8 @@ def _quiet(facts: Facts, now: datetime, limits: Limits) -> Iterator[Found]:
 
 
 def _uncountable(facts: Facts, _now: datetime, _limits: Limits) -> Iterator[Found]:
-    if (text := uncountable(facts)) and facts.last is not None:
-        yield Found(facts.last, f"The round at hand cannot count: {text}")
+    if (text := uncountable(facts)) and facts.began is not None:
+        yield Found(facts.began, f"The round at hand cannot count: {text}")
 
 
 def _diverging(facts: Facts, _now: datetime, _limits: Limits) -> Iterator[Found]:

@@ -114,6 +114,8 @@ class RunStore:
     def raise_alarm(self, key: str, alarm: Alarm | None) -> None:
         """Show an alarm of another part of the dashboard under a key, or take it back."""
         with self._lock:
+            if alarm is None and key not in self._further:
+                return
             kept = {name: known for name, known in self._further.items() if name != key}
             self._further = kept if alarm is None else {**kept, key: alarm}
         self._touch()

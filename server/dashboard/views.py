@@ -63,8 +63,9 @@ class Alarm:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What makes it the same alarm as before."""
-        return self.run, self.rule, self.site, self.since.isoformat(timespec="seconds")
+        """What makes it the same alarm as before; of the folder's own it is not the time."""
+        since = self.since.isoformat(timespec="seconds") if self.run else ""
+        return self.run, self.rule, self.site, since
 
 
 @dataclass(frozen=True)
