@@ -163,7 +163,7 @@ def check_bytes(*counts: int) -> None:
     Raises:
         MessageError: when one is negative or absurd.
     """
-    if any(not 0 <= count <= MOST_COUNT for count in counts):
+    if min(counts) < 0 or max(counts) > MOST_COUNT:
         raise MessageError(f"a count: expected 0 to 2^53, found {max(counts, key=abs)}")
 
 

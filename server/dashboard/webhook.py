@@ -127,10 +127,14 @@ class Webhook:
 
 def send(url: str, alarm: Alarm) -> str:
     """Send one alarm; return what went wrong, in words; empty if nothing did."""
-    trusts_environment = not _is_loopback(httpx.URL(url).host)  # a proxy has no business there
+    target = httpx.URL(url)
+    is_here = _is_loopback(target.host)
     try:
         with httpx.Client(
-            timeout=TIMEOUT_S, follow_redirects=False, trust_env=trusts_environment
+            timeout=TIMEOUT_S,
+            follow_redirects=False,
+            trust_env=not is_here,  # a proxy has no business there
+            verify=target.scheme == "https",  # else there is nothing to verify
         ) as client:
             answer = client.post(
                 url, content=body_of(alarm), headers={"Content-Type": "application/json"}
