@@ -80,8 +80,12 @@ class MethodRounds:
         return _curve(self.dice[:, where[0], where[1]])
 
     def mean_dice(self, region: str | None = None) -> Curve:
-        """Return the mean over sites of the Dice of a region, or of the mean over regions."""
-        return _curve(self.global_dice()[:, self._columns(region)].mean(axis=1))
+        """Return the mean over sites of a region's Dice; without one, of the mean over regions."""
+        if region is not None:
+            return _curve(self.global_dice()[:, self.regions.index(region)])
+        of_sites = mean_over(mean_over(self.dice, axis=2), axis=1)
+        of_sum = mean_over(self.sum_dice, axis=1)
+        return _curve(np.where(np.isnan(of_sum), of_sites, of_sum))
 
     def global_dice(self) -> Values:
         """Return (round, region): the mean over the sites that validated, or that of the sum."""
@@ -130,9 +134,6 @@ class MethodRounds:
         """Return when a round finished, in the time zone of another time; None if it did not."""
         seconds = self.finished_at[round_]
         return None if np.isnan(seconds) else datetime.fromtimestamp(seconds, zone_of.tzinfo)
-
-    def _columns(self, region: str | None) -> list[int]:
-        return [self.regions.index(region)] if region else list(range(len(self.regions)))
 
 
 def _curve(values: Values) -> Curve:
