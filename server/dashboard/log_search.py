@@ -77,12 +77,13 @@ def _candidates(index: LineIndex, query: LogQuery) -> NDArray[np.int64]:
 def _lines(path: Path, index: LineIndex, places: NDArray[np.int64]) -> Iterator[Line]:
     """Yield lines from the file, several with one reading where they lie close together."""
     begins, ends = np.array(index.begins, np.int64)[places], np.array(index.ends, np.int64)[places]
-    behind = np.append(begins[:-1] - ends[1:] < GAP_BYTES, False)  # the next one lies before it
+    is_near = np.zeros(len(places), bool)  # the next one, which lies before it in the file
+    is_near[:-1] = begins[:-1] - ends[1:] < GAP_BYTES
     numbers = np.array(index.numbers, np.int64)[places]
     with path.open("rb") as file:
         start, block = 0, b""
         for number, begin, end, is_close in zip(
-            *(column.tolist() for column in (numbers, begins, ends, behind)), strict=True
+            *(column.tolist() for column in (numbers, begins, ends, is_near)), strict=True
         ):
             if end - begin > MOST_LINE_BYTES:
                 yield Line(number, begin, _at(file, begin, HEAD_BYTES), end)

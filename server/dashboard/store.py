@@ -13,6 +13,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
@@ -67,10 +68,10 @@ class RunStore:
             gone = [name for name in self._runs if name not in found]
             for name in gone:
                 self._replace({other: run for other, run in self._runs.items() if other != name})
-            for name, (path, stamp) in found.items():
+            newest_first = sorted(found.items(), key=lambda item: -_changed_ns(item[1][1]))
+            for name, (path, stamp) in newest_first:
                 self._look(name, path, stamp, now)
             self._look_at_disk(now)
-            self._forget_unused()
             return self.revision != before
 
     def summaries(self) -> tuple[RunSummary, ...]:
@@ -165,8 +166,10 @@ class RunStore:
             run = WatchedRun(name, RunFolder(path), self.limits)
             run.bring_up(stamp, now, self.revision + 1)
             self._replace({**self._runs, name: run})
+            self._forget_unused()
         elif run.is_due(stamp, now) and run.bring_up(stamp, now, self.revision + 1):
             self._touch()
+            self._forget_unused()
 
     def _look_at_disk(self, now: datetime) -> None:
         try:
@@ -200,5 +203,9 @@ class RunStore:
             self.revision += 1
             waiting = list(self._waiting)
         for loop, event in waiting:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # a loop that has just been closed
                 loop.call_soon_threadsafe(event.set)
+
+
+def _changed_ns(stamp: Stamp | None) -> int:
+    return stamp[1] if stamp is not None else 0
