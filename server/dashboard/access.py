@@ -3,6 +3,7 @@
 import hmac
 import ipaddress
 import re
+import ssl
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -86,6 +87,8 @@ def access_for(
             f"--host {host}: expected --token-file, --certificate and --key, for others can reach "
             f"this address; found no {' and no '.join(lacking)}"
         )
+    if certificate is not None and key is not None:
+        _demand_pair(certificate, key)
     names = (host, *LOOPBACK_NAMES) if local else (*_names_in(certificate), host)
     return Access(
         host=host,
@@ -95,6 +98,16 @@ def access_for(
         certificate=certificate,
         key=key,
     )
+
+
+def _demand_pair(certificate: Path, key: Path) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:  # ssl.SSLError as well
+        raise ConfigError(
+            f"{certificate}, {key}: expected a certificate and its key without a passphrase, in "
+            f"PEM; found: {error.strerror or error}"
+        ) from None
 
 
 def _is_loopback(host: str) -> bool:
@@ -109,10 +122,7 @@ def _is_loopback(host: str) -> bool:
 def _names_in(certificate: Path | None) -> tuple[str, ...]:
     if certificate is None:
         return ()
-    try:
-        return facts_of(certificate.read_bytes()).names
-    except (OSError, ValueError):
-        raise ConfigError(f"{certificate}: expected a certificate in PEM") from None
+    return facts_of(certificate.read_bytes()).names
 
 
 def _token(path: Path) -> str:

@@ -29,9 +29,10 @@ def dashboard(
     if not runs_dir.is_dir():
         raise ConfigError(f"{runs_dir}: expected a folder of runs, found none")
     from server.dashboard.access import access_for
-    from server.dashboard.serve import serve
-    from server.dashboard.start import reading_of
 
     access = access_for(host, port, token_file=token_file, certificate=certificate, key=key)
+    from server.dashboard.serve import serve  # takes seconds: what is refused is refused before
+    from server.dashboard.start import reading_of
+
     reading = reading_of(runs_dir)
     serve(reading, access, started=lambda url: say(f"dashboard: {url} (Ctrl-C ends it)"))

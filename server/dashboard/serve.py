@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.types import ASGIApp
 
 from common.errors import ConfigError
 from common.figures import COLOURS
@@ -41,8 +40,9 @@ def serve(reading: Reading, access: Access, started: Callable[[str], None]) -> N
     """
     listener = _listen(access)
     add_pages(reading)
-    config = uvicorn.Config(
-        guarded(_site(reading, packed=access.certificate is not None), access),
+    site = guarded(_site(reading), access)
+    config = uvicorn.Config(  # what goes over a network is worth packing
+        GZipMiddleware(site, SMALLEST_GZIP_BYTES, compresslevel=5) if access.certificate else site,
         ssl_certfile=access.certificate,
         ssl_keyfile=access.key,
         log_level="warning",
@@ -67,7 +67,7 @@ def _listen(access: Access) -> socket.socket:
         ) from None
 
 
-def _site(reading: Reading, *, packed: bool) -> ASGIApp:
+def _site(reading: Reading) -> FastAPI:
     """Return the pages' application, which reads the runs as long as it serves."""
     site = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_reading_on(reading))
     nicegui_app.colors(primary=COLOURS[0])
@@ -84,8 +84,7 @@ def _site(reading: Reading, *, packed: bool) -> ASGIApp:
         gzip_middleware_factory=None,
         show_welcome_message=False,
     )
-    # What goes over a network is worth packing.
-    return GZipMiddleware(site, SMALLEST_GZIP_BYTES, compresslevel=5) if packed else site
+    return site
 
 
 def _reading_on(reading: Reading) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

@@ -167,7 +167,8 @@ def band_series(
     name: str, low: Sequence[tuple[float, float]], high: Sequence[tuple[float, float]], colour: str
 ) -> list[dict[str, Any]]:
     """Return a band between two lines of the same rounds: an unseen line, and an area on it."""
-    unseen = {"type": "line", "stack": name, "symbol": "none", "lineStyle": {"opacity": 0}}
+    stacked = {"stack": name, "stackStrategy": "all"}  # else not across zero
+    unseen = {"type": "line", **stacked, "symbol": "none", "lineStyle": {"opacity": 0}}
     heights = [[x, top - bottom] for (x, bottom), (_, top) in zip(low, high, strict=True)]
     hushed = {"tooltip": {"show": False}, "emphasis": {"disabled": True}, "silent": True}
     return [

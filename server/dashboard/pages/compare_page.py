@@ -147,7 +147,7 @@ def _rounds(pair: tuple[RunDetail, RunDetail]) -> list[Chart | None]:
 def _columns(pair: tuple[RunDetail, RunDetail], what: str) -> tuple[Column, ...]:
     names = [detail.summary.name for detail in pair]
     return (
-        Column("what", what, "What is compared", width=190),
+        Column("what", what, "What is compared", width=250),
         Column("a", names[0], f"Of the run {names[0]}", width=150, wide=True),
         Column("b", names[1], f"Of the run {names[1]}", width=150, wide=True),
     )

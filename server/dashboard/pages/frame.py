@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from nicegui import html, ui
 
-from server.dashboard.pages.words import SEVERITY_WORDS, count_text, time_text
+from server.dashboard.pages.words import count_text
 from server.dashboard.run_data import UNREADABLE
-from server.dashboard.views import Alarm, RunDetail, UnreadableLine
+from server.dashboard.views import RunDetail, UnreadableLine
 
 THEMES = {"auto": None, "light": False, "dark": True}
 THEME_COOKIE = "consilium-theme"  # holds a word of THEMES and nothing else
@@ -60,19 +60,6 @@ def section(title: str, says: str = "") -> html.section:
 def empty_state(text: str) -> None:
     """Say what is missing here, and why."""
     html.p(text).classes("empty")
-
-
-def alarm_list(alarms: Sequence[Alarm], *, with_run: bool = False) -> None:
-    """Put alarms on the page, the worst first."""
-    order = ("critical", "warning", "info")
-    with html.ul().classes("alarms"):
-        for alarm in sorted(alarms, key=lambda alarm: order.index(alarm.severity)):
-            with html.li().classes(alarm.severity):
-                html.strong(f"{SEVERITY_WORDS[alarm.severity]}:")
-                if with_run and alarm.run:
-                    ui.link(alarm.run, run_address(alarm.run))
-                html.span(alarm.text)
-                html.small(f"since {time_text(alarm.since)} UTC. Why this rule: {alarm.reason}")
 
 
 def banners(detail: RunDetail) -> None:

@@ -117,8 +117,7 @@ def make_grid(
     )
     element.props["aria-label"] = label
     element.classes("grid")
-    if len(rows) > ROWS_SHOWN:
-        element.style(f"height: {HEIGHT_PX}px")
+    element.style("height: auto" if len(rows) <= ROWS_SHOWN else f"height: {HEIGHT_PX}px")
     return Grid(element, columns, shown)
 
 
@@ -143,6 +142,7 @@ def _definition(column: Column) -> dict[str, Any]:
         "field": column.field,
         "headerName": column.heading,
         "headerTooltip": column.says,
+        "tooltipField": text,
         "wrapHeaderText": True,
         "autoHeaderHeight": True,
         "width": column.width,

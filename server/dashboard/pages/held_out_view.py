@@ -90,10 +90,13 @@ def _site(detail: RunDetail, site: str) -> None:
     if len(scores):
         known = [name for name in methods if name in set(scores["method"])]
         floors = [floor for floor in detail.floors if floor.site == site]
-        for metric, words in METRICS.items():
-            html.h3(words)
-            told = f"Every case and a box per method and region: {words}. Numbers in the table."
-            show_svg(held_out_svg(scores, metric, known, floors), told)
+        with html.div().classes("pair"):
+            for metric, words in METRICS.items():
+                with html.div():
+                    html.h3(words)
+                    told = f"Every case and a box per method and region: {words}; see the table."
+                    shown = floors if metric == "dice" else ()
+                    show_svg(held_out_svg(scores, metric, known, shown), told)
         others = [name for name in dict.fromkeys(scores["method"]) if name not in methods]
         rows = [_summary_row(one) for one in summarise(scores, [*known, *others])]
     else:

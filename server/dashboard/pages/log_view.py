@@ -16,7 +16,7 @@ from server.events import EVENT_TYPES
 
 LONGEST_TEXT = 200  # letters of a search
 COLUMNS = (
-    Column("number", "Line", "Of events.jsonl", count_text, width=100, sort="desc"),
+    Column("number", "Line", "Of events.jsonl", width=100, sort="desc"),
     Column("time", "Time (UTC)", "When it was written", time_text, width=165),
     Column("kind", "Event", "Its kind; unreadable lines stand here as well", width=150),
     Column("method", "Method", "Whose round it was", width=105),
@@ -106,7 +106,7 @@ def _told(page: LogPage | None) -> str:
         return NOTHING
     first, last = page.lines[-1].number, page.lines[0].number
     more = "" if page.complete else " The search took long: go on with Older."
-    return f"Lines {first} to {last} of {count_text(page.n_total)}.{more}"
+    return f"Lines {first} to {last} of {page.n_total}.{more}"
 
 
 def _kinds() -> list[str]:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from nicegui import html, ui
 
+from server.dashboard.pages.alarm_list import alarm_list
 from server.dashboard.pages.curves_view import curves_view
-from server.dashboard.pages.frame import alarm_list, empty_state, section
+from server.dashboard.pages.frame import empty_state, section
 from server.dashboard.pages.live import Refresh
 from server.dashboard.pages.words import (
     count_text,
@@ -40,7 +41,7 @@ def overview(detail: RunDetail) -> Refresh:
 def _progress(detail: RunDetail) -> Refresh:
     with section("Progress"):
         bar = ui.linear_progress(detail.summary.progress.fraction, show_value=False)
-        text = ui.label().props('role="status"')
+        text = ui.label()
 
     def show(found: RunDetail) -> None:
         progress = found.summary.progress
@@ -60,25 +61,15 @@ def progress_text(run: RunSummary) -> str:
     if progress.left_s is not None and progress.phase == "rounds":
         left = f", about {seconds_text(progress.left_s)} left"
         left += f" at {seconds_text(progress.round_s)} per round" if progress.round_s else ""
-    reason = f": {run.reason}" if run.reason else ""
-    return f"{run.state.capitalize()}{reason}. {rounds} done{left}. {progress.text}".strip()
+    reason = f": {run.reason}" if run.reason and run.reason not in progress.text else ""
+    now = f" {progress.text}." if progress.text and progress.text != run.state else ""
+    return f"{run.state.capitalize()}{reason}. {rounds} done{left}.{now}"
 
 
 def _alarms(detail: RunDetail) -> Refresh:
-    box = html.div()
-    shown: list[object] = [None]
-
-    def show(found: RunDetail) -> None:
-        if found.alarms == shown[0]:
-            return
-        shown[0] = found.alarms
-        box.clear()
-        if found.alarms:
-            with box, section("Alarms"):
-                alarm_list(found.alarms)
-
-    show(detail)
-    return show
+    with section("Alarms"):
+        shown = alarm_list(detail.alarms)
+    return lambda found: shown(found.alarms)
 
 
 def _facts(detail: RunDetail) -> Refresh:

@@ -14,7 +14,7 @@ from server.dashboard.views import RunDetail
 from server.planning.network_drawing import drawing
 
 COLUMNS = (
-    Column("what", "Decision", "What was planned", width=210),
+    Column("what", "Decision", "What was planned", width=290),
     Column("value", "Value", "With its unit", width=260, wide=True),
 )
 NOTHING = (
@@ -36,20 +36,21 @@ def plan_view(detail: RunDetail) -> Refresh:
             if found.files.plan is None:
                 empty_state(NOTHING)
             else:
-                _build(found.files.plan)
+                _build(found.files.plan, found.files.config.get("model.configuration", ""))
 
     show(detail)
     return show
 
 
-def _build(plan: Plan) -> None:
+def _build(plan: Plan, trained: str) -> None:
     with section("Plan", f"Made by the rules {plan.rules!r}{', edited by hand' * plan.edited}."):
         make_grid("The plan", COLUMNS, _rows(_facts(plan)))
         for line in (*plan.limits, *advice(plan)):
             html.p(line)
     wrong = defects(plan)
     for name, configuration in plan.configurations.items():
-        with section(f"Network {name}"):
+        said = "The run trains this one." if name == trained else ""
+        with section(f"Network {name}", said):
             make_grid(f"Network {name}", COLUMNS, _rows(_network(configuration)))
             if not wrong:
                 told = f"The stages of the network {name} as a U, drawn with letters"

@@ -1,14 +1,14 @@
 """The rounds of a run in time: how long each took, and which site it waited for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from nicegui import html, ui
 
-from common.figures import COLOURS
+from common.figures import COLOURS, INK
 from server.dashboard.method_rounds import OUTCOMES, MethodRounds
-from server.dashboard.pages.chart import Chart, Drawing, make_chart, options
+from server.dashboard.pages.chart import FONT, Chart, Drawing, make_chart, options
 from server.dashboard.pages.frame import empty_state, section
 from server.dashboard.pages.grid import Column, Grid, Row, make_grid
 from server.dashboard.pages.live import Refresh
@@ -83,6 +83,11 @@ class _RoundsView:
                 ).props("outlined dense")
             with section("Time of the rounds", "The slowest site's training, and everything else."):
                 self.timeline: Chart = make_chart(timeline_drawing(found))
+            with section(
+                "Who is waited for", "A mark for each round, at the site that took longest."
+            ):
+                self.marks: Chart = make_chart(waiting_drawing(found))
+                self.waits: Grid = make_grid("Who is waited for", WAIT_COLUMNS, wait_rows(found))
             with section("One round", "Every site's training; the round waits for the longest."):
                 with html.div().classes("tools"):
                     ui.number(
@@ -92,8 +97,6 @@ class _RoundsView:
                         on_change=lambda event: self._choose_round(event.value),
                     ).props("outlined dense clearable").classes("many")
                 self.one: Chart = make_chart(round_drawing(found, self.round))
-            with section("Who is waited for", "Over all rounds of the method."):
-                self.waits: Grid = make_grid("Who is waited for", WAIT_COLUMNS, wait_rows(found))
 
     def _choose(self, method: str) -> None:
         self.method = method
@@ -106,6 +109,7 @@ class _RoundsView:
     def _draw(self) -> None:
         found = self.rounds[self.method]
         self.timeline.show(timeline_drawing(found))
+        self.marks.show(waiting_drawing(found))
         self.one.show(round_drawing(found, self.round))
         self.waits.show(wait_rows(found))
 
@@ -128,6 +132,41 @@ def timeline_drawing(found: MethodRounds) -> Drawing:
         ROUND_COLUMNS,
         lambda: rows,
         "" if rows else NO_ROUNDS,
+    )
+
+
+def waiting_drawing(found: MethodRounds) -> Drawing:
+    """Draw a mark per round at the site that it waited for, and one at every site that failed."""
+    rows = round_rows(found)
+    failures = [
+        (str(row["round"]), site)
+        for row in rows
+        for site in found.sites_with("failed", int(row["round"]))
+    ]
+    waits = [(str(row["round"]), str(row["slowest"])) for row in rows if row["slowest"]]
+    seen = {site for _, site in (*waits, *failures)}
+    shown = options(
+        x="Round",
+        y="Site",
+        kind="category",
+        names=[str(row["round"]) for row in rows],
+        series=[
+            _marks("waited for", waits, COLOURS[0], "circle"),
+            _marks("failed", failures, COLOURS[1], "triangle"),
+        ],
+        zoom=True,
+    )
+    sites = [site for site in reversed(found.sites) if site in seen]
+    shown["yAxis"] |= {"type": "category", "data": sites, "axisLabel": {"width": 90,
+                       "overflow": "truncate", "color": INK, "fontFamily": FONT}}  # fmt: skip
+    shown["grid"] |= {"left": 110}
+    return Drawing(
+        shown,
+        f"Marks of the site that each of {len(rows)} rounds waited for, and of {len(failures)} "
+        "failures.",
+        ROUND_COLUMNS,
+        lambda: rows,
+        "" if waits or failures else NO_ROUNDS,
     )
 
 
@@ -208,6 +247,20 @@ def _site_rows(found: MethodRounds, round_: int) -> list[Row]:
             site, seconds = found.sites[place], float(found.training_s[round_, place])
             rows.append({"id": site, "site": site, "seconds": seconds, "outcome": outcome})
     return rows
+
+
+def _marks(
+    name: str, places: Sequence[tuple[str, str]], colour: str, symbol: str
+) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "name": name,
+        "data": [list(place) for place in places],
+        "symbol": symbol,
+        "symbolSize": 9,
+        "itemStyle": {"color": colour},
+        "emphasis": {"disabled": True},
+    }
 
 
 def _bars(name: str, values: list[float | None], colour: str, stack: str | None) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from urllib.parse import urlencode
 
 from nicegui import html, ui
 
-from server.dashboard.pages.frame import alarm_list, framed, run_address, section
+from server.dashboard.pages.alarm_list import alarm_list
+from server.dashboard.pages.frame import framed, run_address, section
 from server.dashboard.pages.grid import Column, Grid, Row, make_grid
 from server.dashboard.pages.live import Reading, keep_fresh
 from server.dashboard.pages.words import (
@@ -55,7 +56,7 @@ async def runs_page(reading: Reading) -> None:
     with framed("Runs"):
         told = ui.label(_count(summaries)).classes("says").props('role="status"')
         with section("Alarms"):
-            alarm_box = html.div()
+            show_alarms = alarm_list(alarms, with_run=True)
         with section("All runs", "Sort by a heading; Enter on a run's name opens it."):
             with html.div().classes("tools"):
                 search = ui.input("Filter").props('clearable type="search" dense outlined')
@@ -65,16 +66,12 @@ async def runs_page(reading: Reading) -> None:
             )
         search.on_value_change(lambda event: grid.filter(event.value or ""))
         _offer_comparison(compare, grid)
-    _show_alarms(alarm_box, alarms)
-    shown = list(alarms)
 
     async def refresh() -> None:
         found, raised = await _read(reading)
         told.text = _count(found)
         grid.show([row_of(run) for run in found])
-        if raised != shown:
-            shown[:] = raised
-            _show_alarms(alarm_box, raised)
+        show_alarms(raised)
 
     keep_fresh(reading, refresh)
 
@@ -122,15 +119,6 @@ def _count(summaries: Sequence[RunSummary]) -> str:
     told = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
     runs = "1 run" if len(summaries) == 1 else f"{len(summaries)} runs"
     return f"{runs}: {told}" if summaries else NO_RUNS
-
-
-def _show_alarms(box: html.div, alarms: Sequence[Alarm]) -> None:
-    box.clear()
-    with box:
-        if alarms:
-            alarm_list(alarms, with_run=True)
-        else:
-            html.p("None.").classes("says")
 
 
 def _offer_comparison(button: ui.button, grid: Grid) -> None:

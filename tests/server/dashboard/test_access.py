@@ -60,9 +60,13 @@ def test_a_certificate_without_its_key_is_refused(certified):
         access_for("127.0.0.1", 8470, **{**NOTHING, "certificate": certified["certificate"]})
 
 
-def test_a_file_that_is_no_certificate_is_refused(token_file, certified):
-    with pytest.raises(ConfigError, match="expected a certificate in PEM"):
-        access_for("10.1.2.3", 1, token_file=token_file, certificate=token_file, key=token_file)
+def test_a_certificate_with_a_key_that_is_not_its_own_is_refused(token_file, certified, tmp_path):
+    other = tmp_path / "other.pem"
+    other.write_bytes(new_authority("other", NOW).key)
+    wrong = ((token_file, token_file), (certified["certificate"], other), (tmp_path / "no", other))
+    for certificate, key in wrong:
+        with pytest.raises(ConfigError, match="expected a certificate and its key"):
+            access_for("10.1.2.3", 1, token_file=token_file, certificate=certificate, key=key)
 
 
 def test_a_token_that_others_can_read_is_refused(token_file):
