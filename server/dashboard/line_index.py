@@ -44,9 +44,10 @@ def add_line(
     index.numbers.append(number)
     index.begins.append(begin)
     index.ends.append(end)
-    index.kinds.append(_number(index, kind))
-    index.methods.append(_number(index, method))
-    index.sites.append(_number(index, site))
+    names = index.names
+    index.kinds.append(names[kind] if kind in names else _new_number(names, kind))
+    index.methods.append(names[method] if method in names else _new_number(names, method))
+    index.sites.append(names[site] if site in names else _new_number(names, site))
 
 
 def matching(index: LineIndex, *, kind: str, method: str, site: str) -> NDArray[np.int64]:
@@ -64,10 +65,8 @@ def n_bytes(index: LineIndex) -> int:
     return 30 * len(index)
 
 
-def _number(index: LineIndex, name: str) -> int:
-    number = index.names.get(name)
-    if number is None:
-        if len(index.names) >= MOST_NAMES:
-            return 0
-        number = index.names[name] = len(index.names)
-    return number
+def _new_number(names: dict[str, int], name: str) -> int:
+    """Number a name; one too many gets none, and is not found by name."""
+    if len(names) >= MOST_NAMES:
+        return 0
+    return names.setdefault(name, len(names))

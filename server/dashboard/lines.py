@@ -6,6 +6,7 @@ validator of the event's own record reads the line's JSON without a detour over 
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -42,11 +43,11 @@ def _usual(content: bytes) -> Read | None:
     found = USUAL.match(content)
     if found is None:
         return None
-    kind = found[2].decode()
-    if kind not in EVENT_TYPES:
+    validate = _validators().get(found[2])
+    if validate is None:
         return None
     try:
-        event = _adapter(kind).validate_json(b"{" + content[found.end() :])
+        event = validate(b"{" + content[found.end() :])
         time = datetime.fromisoformat(found[1].decode())
     except (ValidationError, ValueError):
         return None
@@ -54,8 +55,10 @@ def _usual(content: bytes) -> Read | None:
 
 
 @cache
-def _adapter(kind: str) -> TypeAdapter[Event]:
-    return TypeAdapter(EVENT_TYPES[kind])
+def _validators() -> dict[bytes, Callable[[bytes], Event]]:
+    """Return what reads an event's JSON, by the name of its kind."""
+    adapters = {name: TypeAdapter(kind) for name, kind in EVENT_TYPES.items()}
+    return {name.encode(): found.validator.validate_json for name, found in adapters.items()}
 
 
 def _any(line: Line) -> Read | UnreadableLine:
