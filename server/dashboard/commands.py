@@ -24,6 +24,15 @@ def dashboard(
     ] = None,
     certificate: Annotated[Path | None, typer.Option(help="Of this server, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
+    alarms: Annotated[
+        Path | None, typer.Option(help="TOML with [limits] of alarms and a [webhook].")
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="Address told of alarms: https, or http to this machine.")
+    ] = None,
+    webhook_state: Annotated[
+        Path | None, typer.Option(help="File that keeps what the webhook was told.")
+    ] = None,
 ) -> None:
     """Serve a live, read-only page of the runs, until Ctrl-C."""
     if not runs_dir.is_dir():
@@ -34,5 +43,7 @@ def dashboard(
     from server.dashboard.serve import serve  # takes seconds: what is refused is refused before
     from server.dashboard.start import reading_of
 
-    reading = reading_of(runs_dir)
+    if webhook_state is not None and webhook is None:
+        raise ConfigError("--webhook-state: expected with --webhook, found without")
+    reading = reading_of(runs_dir, settings=alarms, webhook=webhook, webhook_state=webhook_state)
     serve(reading, access, started=lambda url: say(f"dashboard: {url} (Ctrl-C ends it)"))

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.figures import COLOURS
+from server.dashboard.downsample import MOST_POINTS, downsampled
 from server.dashboard.means import mean_over
-from server.dashboard.method_rounds import MethodRounds
+from server.dashboard.method_rounds import Curve, MethodRounds
 from server.dashboard.pages.chart import (
     Drawing,
     band_series,
@@ -23,7 +24,6 @@ from server.reporting.report_data import method_label
 Values = NDArray[np.float64]
 EVERY_METHOD = "every method"
 EVERY_REGION = "mean over regions"
-MOST_POINTS = 400  # of a line: more than a chart has pixels for two
 FEW_SITES = 6  # hues that can be told apart: with more sites only chosen ones are drawn
 BAND = "lowest to highest site"
 MEAN = "mean over sites"
@@ -155,17 +155,11 @@ def _drawing(what: str, lines: Sequence[Line], by_site: Values | None, choice: C
 def points_of(values: Values) -> list[tuple[float, float]]:
     """Return (round, value) of what is known, thinned so that peaks stay."""
     known = np.flatnonzero(np.isfinite(values))
-    if len(known) > MOST_POINTS:
-        known = _thinned(known, values)
-    return [(int(round_), round(float(values[round_]), 5)) for round_ in known]
-
-
-def _thinned(known: NDArray[np.int64], values: Values) -> NDArray[np.int64]:
-    """Return of each of some stretches the places of its lowest and its highest value."""
-    kept = {int(known[0]), int(known[-1])}
-    for stretch in np.array_split(known, MOST_POINTS // 2):
-        kept |= {int(stretch[values[stretch].argmin()]), int(stretch[values[stretch].argmax()])}
-    return np.array(sorted(kept))
+    curve = downsampled(Curve(known, values[known]))
+    return [
+        (int(at), round(float(value), 5))
+        for at, value in zip(curve.rounds, curve.values, strict=True)
+    ]
 
 
 def band_of(by_site: Values) -> list[dict[str, Any]]:
