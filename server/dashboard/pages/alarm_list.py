@@ -57,4 +57,5 @@ def _number_of(alarms: Sequence[Alarm]) -> str:
     if not alarms:
         return "No alarm holds now."
     counted = [(sum(a.severity == kind for a in alarms), SEVERITY_WORDS[kind]) for kind in ORDER]
-    return ", ".join(f"{n} {words.lower()}" for n, words in counted if n)
+    told = ", ".join(f"{words.lower()} {n}" for n, words in counted if n)
+    return f"Alarms that hold now: {told}."

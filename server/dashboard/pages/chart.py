@@ -192,4 +192,7 @@ def _in_legend(series: Sequence[dict[str, Any]]) -> list[str]:
 def _zoom(n_names: int) -> list[dict[str, Any]]:
     first = max(0, n_names - OLDEST_SHOWN)
     shown = {"startValue": first, "endValue": max(0, n_names - 1), "filterMode": "filter"}
-    return [{"type": "slider", "bottom": 8, "height": 20, **shown}, {"type": "inside", **shown}]
+    return [
+        {"type": "slider", "bottom": 8, "height": 20, "showDataShadow": False, **shown},
+        {"type": "inside", **shown},
+    ]

@@ -7,6 +7,7 @@ from datetime import datetime
 from server.reporting.report_words import NO_VALUE, bytes_text, duration_text
 
 ZONE = "UTC"  # one zone for sites in several countries; every heading of a time says so
+DAY_S, TIB = 86400, 2**40  # a report has neither; three weeks with 60 sites do
 SEVERITY_WORDS = {"info": "Note", "warning": "Warning", "critical": "Critical"}
 
 
@@ -17,12 +18,17 @@ def time_text(moment: datetime | None) -> str:
 
 def seconds_text(seconds: float | None) -> str:
     """Return a duration with its units."""
-    return NO_VALUE if _unknown(seconds) else duration_text(float(seconds or 0.0))
+    if seconds is None or math.isnan(seconds):
+        return NO_VALUE
+    days, rest_s = divmod(round(seconds), DAY_S)
+    return f"{days} d {rest_s // 3600} h" if days >= 2 else duration_text(seconds)
 
 
 def size_text(n_bytes: float | None) -> str:
     """Return a size with its unit."""
-    return NO_VALUE if _unknown(n_bytes) else bytes_text(round(n_bytes or 0))
+    if n_bytes is None or math.isnan(n_bytes):
+        return NO_VALUE
+    return f"{n_bytes / TIB:.1f} TiB" if n_bytes >= TIB else bytes_text(round(n_bytes))
 
 
 def share_text(share: float | None) -> str:

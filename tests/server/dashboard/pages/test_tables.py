@@ -42,6 +42,13 @@ def test_a_cell_is_sorted_by_its_value_and_read_as_text():
     }
 
 
+def test_long_runs_and_many_bytes_have_units_of_their_own():
+    assert seconds_text(8 * 86400 + 2 * 3600) == "8 d 2 h"
+    assert seconds_text(3700) == "1 h 1 min"
+    assert size_text(3 * 2**40) == "3.0 TiB"
+    assert size_text(900 * 2**30) == "900.0 GiB"
+
+
 def test_what_is_not_known_is_a_dash():
     for text in (size_text, seconds_text, share_text):
         assert text(None) == text(float("nan")) == "\N{EN DASH}"
