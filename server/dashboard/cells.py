@@ -26,6 +26,7 @@ MOST_ROUNDS = 100_000
 MOST_SITES = 1000
 MOST_REGIONS = 16
 MOST_CELLS = 1_000_000  # rounds x sites of one method: 60 sites for 16,000 rounds, 100 MB
+MOST_NAME_CHARACTERS = 200
 MOST_COUNT = 2**53  # a float64 holds every whole number up to here
 LOSS, NORM, SECONDS, UPLOAD, DOWNLOAD, DELAY, LATE = range(7)  # of the last axis of `answers`
 ROUND_S, SIMULATED_S, FINISHED_AT, SUM_LOSS, SUM_NORM, SUM_OPEN_S = range(6)  # of `ends`
@@ -167,10 +168,21 @@ def check_bytes(*counts: int) -> None:
         raise MessageError(f"a count: expected 0 to 2^53, found {max(counts, key=abs)}")
 
 
+def check_name(name: str) -> None:
+    """Demand a name of a site or method that a page can show; a configuration's are shorter.
+
+    Raises:
+        MessageError: for a longer one.
+    """
+    if len(name) > MOST_NAME_CHARACTERS:
+        raise MessageError(f"a name: expected at most {MOST_NAME_CHARACTERS} characters")
+
+
 def _place(cells: Cells, round_: int, site: str) -> tuple[int, int]:
     """Return where a site's answer stands, with room for it."""
     column = cells.sites.get(site)
     if column is None:
+        check_name(site)
         _check_room(max(cells.n_rounds, round_ + 1), len(cells.sites) + 1)
     row = _row(cells, round_)
     if column is None:
@@ -217,6 +229,7 @@ def _regions(cells: Cells, dice: dict[str, float]) -> dict[str, int]:
         if len(cells.regions) + len(new) > MOST_REGIONS:
             raise MessageError(f"dice: expected at most {MOST_REGIONS} regions in a run")
         for region in new:
+            check_name(region)
             cells.regions[region] = len(cells.regions)
         cells.dice = _grown(cells.dice, 2, len(cells.regions))
         cells.sum_dice = _grown(cells.sum_dice, 1, len(cells.regions))

@@ -4,13 +4,16 @@ A last line without its end is waited for. Nothing is kept but a `Position`: the
 waited for is read again when there is more of it, unless it grows too long for a line.
 """
 
+import errno
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
 PIECE_BYTES = 4 * 2**20
-MOST_LINE_BYTES = 2**20  # a thousand times an event; must be less than a piece
+MOST_LINE_BYTES = 2**16  # a hundred times a long event; must be less than a piece
 HEAD_BYTES = 2048  # what is kept of a longer line
 MARK_BYTES = 256  # compared to notice that a file was replaced
 
@@ -83,12 +86,12 @@ def next_piece(path: Path, position: Position) -> Piece:
     Raises:
         OSError: when the file cannot be read.
     """
-    with path.open("rb", buffering=0) as file:
+    with opened(path) as file:
         is_restart = not _is_known(file, position)
         if is_restart:
             position = Position()
         file.seek(position.offset + position.n_skipped)
-        data = _read(file, PIECE_BYTES)
+        data = read_bytes(file, PIECE_BYTES)
         is_last = len(data) < PIECE_BYTES
         if position.n_skipped:
             moved, lines, n_pending = _behind_long_line(file, position, data)
@@ -97,6 +100,15 @@ def next_piece(path: Path, position: Position) -> Piece:
         if moved.n_skipped and not position.n_skipped:
             n_pending = moved.n_skipped
         return Piece(_marked(file, moved), lines, is_restart, is_last, n_pending)
+
+
+def opened(path: Path) -> IO[bytes]:
+    """Open a file to read; what is no file, and could make a reader wait for ever, is an error."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a file")
+    return os.fdopen(handle, "rb", buffering=0)
 
 
 def _split(position: Position, data: bytes) -> tuple[Position, tuple[Line, ...], int]:
@@ -125,7 +137,7 @@ def _behind_long_line(
     end = position.offset + position.n_skipped + place
     file.seek(position.offset)
     number = position.n_lines + 1
-    long = Line(number, position.offset, _read(file, HEAD_BYTES), end)
+    long = Line(number, position.offset, read_bytes(file, HEAD_BYTES), end)
     behind = replace(position, offset=end + 1, n_lines=number, n_skipped=0)
     moved, lines, n_pending = _split(behind, data[place + 1 :])
     return moved, (long, *lines), n_pending
@@ -151,10 +163,10 @@ def _marked(file: IO[bytes], position: Position) -> Position:
 
 def _at(file: IO[bytes], offset: int, n: int) -> bytes:
     file.seek(offset)
-    return _read(file, n)
+    return read_bytes(file, n)
 
 
-def _read(file: IO[bytes], n: int) -> bytes:
+def read_bytes(file: IO[bytes], n: int) -> bytes:
     """Read so many bytes, less only at the end of the file."""
     parts, left = [], n
     while left and (part := file.read(left)):

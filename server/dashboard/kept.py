@@ -22,6 +22,8 @@ from server.events import (
 
 MOST_FAULTS = 2000  # the newest; the log has them all
 MOST_KEPT = 20_000  # of one kind; methods x sites or rounds of any study are fewer
+MOST_BYTES = 32 * 2**20  # of all kinds
+MOST_CHARACTERS = 1000  # of a reason
 SAME: dict[type, Callable[[Any], Hashable]] = {
     Note: lambda event: event.text,
     SitePrivacySpent: lambda event: (event.method, event.round),
@@ -41,15 +43,18 @@ class Kept:
     events: dict[type, dict[Hashable, tuple[datetime, Any]]] = field(default_factory=dict)
     faults: deque[Fault] = field(default_factory=lambda: deque(maxlen=MOST_FAULTS))
     n_faults: int = 0
+    n_bytes: int = 0
+    """Of the lines of what is kept."""
 
 
-def keep(kept: Kept, time: datetime, event: Any) -> None:
-    """Keep an event if a page shows it."""
+def keep(kept: Kept, time: datetime, event: Any, n_bytes: int) -> None:
+    """Keep an event, whose line has so many bytes, if a page shows it and there is room."""
     same = SAME.get(type(event))
     if same is not None:
         of_kind = kept.events.setdefault(type(event), {})
         key = same(event)
-        if key in of_kind or len(of_kind) < MOST_KEPT:
+        if len(of_kind) < MOST_KEPT and kept.n_bytes < MOST_BYTES:
+            kept.n_bytes += n_bytes
             of_kind[key] = (time, event)
         return
     if isinstance(event, SiteFailed | ReplyIgnored | SiteExcluded):
@@ -65,4 +70,5 @@ def kept_of(kept: Kept, kind: type) -> list[tuple[datetime, Any]]:
 def _fault(time: datetime, event: SiteFailed | ReplyIgnored | SiteExcluded) -> Fault:
     codes = {ReplyIgnored: "ignored", SiteExcluded: "excluded"}
     code = event.code if isinstance(event, SiteFailed) else codes[type(event)]
-    return Fault(time, event.method, event.round, event.site, code, event.reason)
+    reason = event.reason[:MOST_CHARACTERS]
+    return Fault(time, event.method, event.round, event.site, code[:MOST_CHARACTERS], reason)

@@ -51,7 +51,9 @@ def _usual(content: bytes) -> Read | None:
         time = datetime.fromisoformat(found[1].decode())
     except (ValidationError, ValueError):
         return None
-    return Read(time, event) if _is_plausible(time) else None
+    if time.tzinfo is not UTC:
+        time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    return Read(time, event) if EARLIEST < time < LATEST else None
 
 
 @cache
@@ -115,19 +117,15 @@ def refused(line: Line, read: Read, reason: str) -> UnreadableLine:
 
 
 def _time(text: object) -> datetime | None:
-    """Return a plausible time, in UTC if it names no zone; None for anything else."""
-    if not isinstance(text, str) or len(text) > 64:
+    """Return a plausible time in UTC, which one without a zone is; None for anything else."""
+    if not isinstance(text, str):
         return None
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
         return None
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return time if _is_plausible(time) else None
-
-
-def _is_plausible(time: datetime) -> bool:
-    return time.tzinfo is not None and EARLIEST < time < LATEST
+    return time.astimezone(UTC) if EARLIEST < time < LATEST else None
 
 
 def _short(text: str) -> str:

@@ -4,16 +4,15 @@ Nothing of the log is kept in memory but an index. A query looks at so many line
 says how to go on from there.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server.dashboard.following import HEAD_BYTES, MOST_LINE_BYTES, Line
+from server.dashboard.following import HEAD_BYTES, MOST_LINE_BYTES, Line, opened, read_bytes
 from server.dashboard.line_index import LineIndex, matching
 from server.dashboard.lines import Read, read_line
 from server.dashboard.run_data import UNREADABLE
@@ -22,6 +21,7 @@ from server.event_lines import line_of
 
 MOST_LINES = 500  # of a page
 MOST_TEXT = 200  # characters of what is searched for
+MOST_CHARACTERS = 2000  # of a line in words
 MOST_SECONDS = 0.5  # of a search, so that a page stays alive
 GAP_BYTES = 2**16  # between wanted lines: reading over it is cheaper than another read
 BLOCK_BYTES = 2**20
@@ -80,7 +80,7 @@ def _lines(path: Path, index: LineIndex, places: NDArray[np.int64]) -> Iterator[
     is_near = np.zeros(len(places), bool)  # the next one, which lies before it in the file
     is_near[:-1] = begins[:-1] - ends[1:] < GAP_BYTES
     numbers = np.array(index.numbers, np.int64)[places]
-    with path.open("rb") as file:
+    with opened(path) as file:
         start, block = 0, b""
         for number, begin, end, is_close in zip(
             *(column.tolist() for column in (numbers, begins, ends, is_near)), strict=True
@@ -95,9 +95,9 @@ def _lines(path: Path, index: LineIndex, places: NDArray[np.int64]) -> Iterator[
             yield Line(number, begin, content, begin + len(content))
 
 
-def _at(file: BinaryIO, begin: int, size: int) -> bytes:
-    file.seek(begin, os.SEEK_SET)
-    return file.read(size)
+def _at(file: IO[bytes], begin: int, size: int) -> bytes:
+    file.seek(begin)
+    return read_bytes(file, size)
 
 
 def _in_words(line: Line, n_rounds: int) -> LogLine:
@@ -120,7 +120,7 @@ def _of_event(line: Line, found: Read, n_rounds: int) -> LogLine:
         method=getattr(event, "method", ""),
         round=getattr(event, "round", None),
         site=getattr(event, "site", ""),
-        text=line_of(event, n_rounds) or type(event).__name__,
+        text=(line_of(event, n_rounds) or type(event).__name__)[:MOST_CHARACTERS],
         readable=True,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import MessageError
 from common.privacy.mechanism import Spent
-from server.dashboard.cells import MOST_SITES
+from server.dashboard.cells import MOST_SITES, check_name
 from server.events import (
     ApprovalAwaited,
     HeldOutScored,
@@ -28,6 +28,7 @@ from server.events import (
 HELD_OUT = "held-out"
 POLICY = "policy:"  # how the code of a refusal by a site's policy begins
 APPROVAL = "policy:approval"  # nobody there has decided yet: no failure (`keep_runs.py`)
+MOST_CHARACTERS = 1000  # of a failure
 UNSEEN = "timeout"  # the code of a site that said nothing
 
 
@@ -95,6 +96,7 @@ def follow_members(members: Members, time: datetime, event: Any) -> None:
         return
     member = members.get(event.site)
     if member is None:
+        check_name(event.site)
         if len(members) >= MOST_SITES:
             raise MessageError(f"site: expected at most {MOST_SITES} sites in a run")
         member = members[event.site] = Member()
@@ -111,7 +113,7 @@ def _leave(member: Member, _time: datetime, _event: SiteLeft) -> None:
 
 
 def _exclude(member: Member, _time: datetime, event: SiteExcluded) -> None:
-    member.excluded = event.reason or "without a reason"
+    member.excluded = event.reason[:MOST_CHARACTERS] or "without a reason"
 
 
 def _await(member: Member, time: datetime, _event: ApprovalAwaited) -> None:
@@ -145,7 +147,7 @@ def _fail(member: Member, time: datetime, event: SiteFailed) -> None:
         return
     if event.code != UNSEEN:
         member.last_seen = time
-    text = f"{event.code}: {event.reason}"
+    text = f"{event.code}: {event.reason}"[:MOST_CHARACTERS]
     member.n_failures += 1
     member.last_failure = text
     if event.code.startswith(POLICY):

@@ -61,7 +61,7 @@ class RunData:
     def n_bytes(self) -> int:
         """About how much memory it takes."""
         arrays = sum(cells.n_bytes(found) for found in self.cells.values())
-        return arrays + line_index.n_bytes(self.index) + 2**16
+        return arrays + line_index.n_bytes(self.index) + self.kept.n_bytes + 2**16
 
 
 def follow(path: Path, data: RunData) -> RunData:
@@ -87,7 +87,7 @@ def _fold(data: RunData, line: Line) -> None:
     found = read_line(line)
     if isinstance(found, Read):
         try:
-            add_event(data, found.time, found.event)
+            add_event(data, found.time, found.event, len(line.content))
         except (MessageError, OverflowError, ValueError) as error:
             found = refused(line, found, str(error))
     if isinstance(found, Read):
@@ -104,8 +104,8 @@ def _fold(data: RunData, line: Line) -> None:
     add_line(data.index, line.number, line.begin, line.end, kind=kind, method=method, site=site)
 
 
-def add_event(data: RunData, time: datetime, event: Event) -> None:
-    """Fold one event.
+def add_event(data: RunData, time: datetime, event: Event, n_bytes: int = 0) -> None:
+    """Fold one event, whose line has so many bytes.
 
     Raises:
         MessageError: when its numbers are beyond what a run can have.
@@ -116,7 +116,7 @@ def add_event(data: RunData, time: datetime, event: Event) -> None:
     follow_members(data.members, time, event)
     pass_time(data.course, time)
     follow_course(data.course, time, event)
-    keep(data.kept, time, event)
+    keep(data.kept, time, event, n_bytes)
 
 
 def _cells_of(data: RunData, method: str) -> Cells:
@@ -124,6 +124,7 @@ def _cells_of(data: RunData, method: str) -> Cells:
     if found is None:
         if len(data.cells) >= MOST_METHODS:
             raise MessageError(f"method: expected at most {MOST_METHODS} methods in a run")
+        cells.check_name(method)
         found = data.cells[method] = Cells()
     return found
 

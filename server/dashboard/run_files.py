@@ -1,5 +1,6 @@
 """What lies beside a run's log, read again when it changed; a damaged file costs only itself."""
 
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,12 +40,12 @@ class _Damage:
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """Return what changes with a file; None without one."""
+    """Return what changes with a file; None where there is none, or something else."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns
+    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 def read_files(run: RunFolder, cache: FileCache) -> FilesRead:

@@ -1,5 +1,6 @@
 """The few settings of a run that the dashboard counts by, from `config.toml` of any version."""
 
+import stat
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,8 +36,9 @@ def read_config(path: Path) -> tuple[str, dict[str, Any], str]:
         Its text, its tables and, where they cannot be read, why; empty for a missing file.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            return "", {}, f"{path.name}: expected at most {MOST_BYTES} bytes"
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+            return "", {}, f"{path.name}: expected a file of at most {MOST_BYTES} bytes"
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return "", {}, ""

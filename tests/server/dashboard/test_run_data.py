@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.privacy.mechanism import Spent
+from server.dashboard import kept
 from server.dashboard.cells import snapshot
 from server.dashboard.facts import facts_of
 from server.dashboard.method_rounds import MethodRounds
@@ -223,6 +224,22 @@ def test_absurd_numbers_take_no_memory_and_are_told(tmp_path: Path, event: Event
     assert data.unreadable[0].number == 2
     assert data.n_bytes < 2**20
     assert "b" in data.members
+
+
+def test_long_names_are_refused_and_long_texts_are_cut(tmp_path: Path) -> None:
+    long = "x" * 5000
+    events = (trained(long, 1), SiteFailed(method="m", round=1, site="a", code="c", reason=long))
+    data = follow(write_log(tmp_path / "e", *events), RunData())
+    assert (data.n_unreadable, list(data.members)) == (1, ["a"])
+    assert len(data.members["a"].last_failure) == len(data.kept.faults[0].reason) == 1000
+
+
+def test_what_is_kept_as_it_is_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST_BYTES", 1000)
+    notes = [Note(text=f"{n:0100}") for n in range(50)]
+    data = follow(write_log(tmp_path / "e", *notes), RunData())
+    assert len(kept.kept_of(data.kept, Note)) == 6
+    assert data.n_unreadable == 0
 
 
 def test_more_methods_or_regions_than_any_run_has_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A folder of runs that come, grow, fail to be read, and go."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -175,15 +176,20 @@ def test_a_log_with_damage_shows_the_rest(tmp_path: Path) -> None:
     assert [one.number for one in detail(store, "live").unreadable] == [3, 4, 5, 6, 7, 8]
 
 
-def test_a_log_that_cannot_be_opened_takes_nothing_else_down(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("make", "remove"), [(os.mkdir, os.rmdir), (os.mkfifo, os.unlink)])
+def test_a_log_that_cannot_be_opened_takes_nothing_else_down(
+    tmp_path: Path, make: Callable[[Path], None], remove: Callable[[Path], None]
+) -> None:
     write_invented(tmp_path, InventedRun("done"), NOON)
-    (tmp_path / "odd" / "events.jsonl").mkdir(parents=True)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.toml").write_text("")
+    make(tmp_path / "odd" / "events.jsonl")
     store = store_of(tmp_path)
     assert lines(store)["odd"].state == "unreadable"
-    assert lines(store)["odd"].reason == "events.jsonl cannot be read: Is a directory"
+    assert lines(store)["odd"].reason == "events.jsonl cannot be read: it is not a file"
     assert lines(store)["done"].state == "finished"
     assert store.search("odd", LogQuery(), NOON) is None
-    (tmp_path / "odd" / "events.jsonl").rmdir()
+    remove(tmp_path / "odd" / "events.jsonl")
     write_invented(tmp_path, replace(LIVE, name="odd"), NOON)
     store.poll(NOON)
     assert lines(store)["odd"].state == "running"
