@@ -3,8 +3,11 @@
 from datetime import datetime
 from typing import TypeVar
 
+import numpy as np
+
+from server.coordinator.run_status import Overhead
 from server.dashboard.alarms import Limits
-from server.dashboard.cells import snapshot
+from server.dashboard.cells import ROUND_S, SECONDS, snapshot
 from server.dashboard.facts import Facts
 from server.dashboard.kept import kept_of
 from server.dashboard.run_data import RunData
@@ -55,7 +58,23 @@ def detail_of(
         files=files,
         alarms=alarms,
         unreadable=tuple(data.unreadable),
+        overhead=_overhead(data),
     )
+
+
+def _overhead(data: RunData) -> Overhead | None:
+    """Return what `coordinator.run_status.overhead_of` does, from the arrays."""
+    n_rounds, rounds_s, training_s = 0, 0.0, 0.0
+    for cells in data.cells.values():
+        seconds = cells.ends[: cells.n_rounds, ROUND_S]
+        finished = ~np.isnan(seconds)
+        slowest = np.nan_to_num(cells.answers[: cells.n_rounds, :, SECONDS], nan=0.0).max(axis=1)
+        n_rounds += int(finished.sum())
+        rounds_s += float(seconds[finished].sum())
+        training_s += float(slowest[finished].sum())
+    if rounds_s <= 0:
+        return None
+    return Overhead(n_rounds=n_rounds, round_seconds=rounds_s, training_seconds=training_s)
 
 
 def _all(data: RunData, kind: type[T]) -> tuple[T, ...]:

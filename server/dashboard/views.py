@@ -12,6 +12,7 @@ import pandas as pd
 from common.evaluation.aggregates import Aggregate
 from common.planning.plan import Plan
 from common.ranks.ranking import Ranking
+from server.coordinator.run_status import Overhead
 from server.dashboard.method_rounds import MethodRounds
 from server.events import (
     FloorMeasured,
@@ -273,6 +274,8 @@ class RunDetail:
     alarms: tuple[Alarm, ...]
     unreadable: tuple[UnreadableLine, ...]
     """The first ones; `summary.n_unreadable` counts all."""
+    overhead: Overhead | None = None
+    """Of the finished rounds of all methods: what was not training. None before there is one."""
 
 
 @dataclass(frozen=True)

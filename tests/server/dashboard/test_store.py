@@ -11,10 +11,11 @@ from threading import Thread
 
 import pytest
 
+from server.coordinator.run_status import overhead_of
 from server.dashboard.alarms import Limits
 from server.dashboard.store import RunStore
 from server.dashboard.views import Alarm, LogQuery, RunDetail, RunSummary
-from server.events import RoundFinished, SiteTrained
+from server.events import RoundFinished, SiteTrained, read_events
 from server.run_folder import RunFolder
 from simulation.invented_events import InventedRun
 from simulation.invented_runs import CORRUPT_LINES, log_line, older_lines, write_invented
@@ -151,6 +152,21 @@ def test_a_detail_shows_what_lies_beside_the_log(tmp_path: Path) -> None:
     assert found.files.errors == ()
     assert [event.site for event in found.held_out] == ["held-out-1"] * 2
     assert found.notes[0][1] == "a made-up run: nothing was trained"
+
+
+@pytest.mark.parametrize("run", [LIVE, replace(LIVE, masked=True, failing="site-01")])
+def test_what_is_not_training_is_what_the_coordinator_says(
+    tmp_path: Path, run: InventedRun
+) -> None:
+    folder = write_invented(tmp_path, run, NOON)
+    events = [event for _, event in read_events(folder.events)]
+    expected = overhead_of(events, [e for e in events if isinstance(e, RoundFinished)])
+    found = detail(store_of(tmp_path), "live").overhead
+    assert found is not None
+    assert expected is not None
+    assert found.n_rounds == expected.n_rounds == 17
+    assert found.round_seconds == expected.round_seconds == 17 * 300
+    assert found.training_seconds == pytest.approx(expected.training_seconds)
 
 
 def test_a_damaged_file_costs_only_itself(tmp_path: Path) -> None:
