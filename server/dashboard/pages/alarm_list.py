@@ -8,6 +8,7 @@ from server.dashboard.pages.frame import run_address
 from server.dashboard.pages.words import SEVERITY_WORDS, time_text
 from server.dashboard.views import Alarm
 
+EARLIEST_YEAR = 2000  # what is older stands for no time at all
 ORDER = ("critical", "warning", "info")
 
 
@@ -49,7 +50,9 @@ def _line(alarm: Alarm, *, with_run: bool) -> ui.label:
         if with_run and alarm.run:
             ui.link(alarm.run, run_address(alarm.run))
         text = ui.label(alarm.text).classes("inline")
-        html.small(f"since {time_text(alarm.since)} UTC. Why this rule: {alarm.reason}")
+        known = alarm.since.year > EARLIEST_YEAR
+        since = f"since {time_text(alarm.since)} UTC" if known else "since when is not known"
+        html.small(f"{since}. Why this rule: {alarm.reason}")
     return text
 
 

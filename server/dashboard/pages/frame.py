@@ -13,7 +13,7 @@ from server.dashboard.views import RunDetail, UnreadableLine
 
 THEMES = {"auto": None, "light": False, "dark": True}
 THEME_COOKIE = "consilium-theme"  # holds a word of THEMES and nothing else
-MOST_LINES = 20  # unreadable lines shown on a page; the log has all of them
+MOST_LINES = 20  # unreadable lines, or files, that a banner names; the log has all lines
 
 
 def style_sheet() -> str:
@@ -72,10 +72,13 @@ def banners(detail: RunDetail) -> None:
                 "not be read. What stands below is made of the other lines."
             )
             _unreadable(detail.unreadable[:MOST_LINES], n_lines, name)
-    for error in detail.files.errors:
+    if errors := detail.files.errors:
+        files = "1 file" if len(errors) == 1 else f"{count_text(len(errors))} files"
         with html.div(role="status").classes("banner"):
-            html.strong("A file of this run could not be read.")
-            html.p(error)
+            html.strong(f"{files} of this run could not be read.")
+            with html.ul():
+                for error in errors[:MOST_LINES]:
+                    html.li(error)
 
 
 def _unreadable(lines: Sequence[UnreadableLine], n_lines: int, name: str) -> None:

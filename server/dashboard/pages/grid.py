@@ -115,7 +115,7 @@ def make_grid(
         },
         auto_size_columns=False,
     )
-    element.props["aria-label"] = label
+    element.props.update({"role": "region", "aria-label": label})
     element.classes("grid")
     element.style("height: auto" if len(rows) <= ROWS_SHOWN else f"height: {HEIGHT_PX}px")
     return Grid(element, columns, shown)

@@ -56,7 +56,8 @@ def _progress(detail: RunDetail) -> Refresh:
 def progress_text(run: RunSummary) -> str:
     """Return how far a run is, in a few sentences."""
     progress = run.progress
-    rounds = f"{count_text(progress.n_rounds_done)} of {text_or_dash(progress.n_rounds)} rounds"
+    of = "" if progress.n_rounds is None else f" of {count_text(progress.n_rounds)}"
+    rounds = f"{count_text(progress.n_rounds_done)}{of} rounds"
     left = ""
     if progress.left_s is not None and progress.phase == "rounds":
         left = f", about {seconds_text(progress.left_s)} left"

@@ -179,6 +179,9 @@ def write_runs(folder: Path, now: datetime) -> None:
     cut = write_invented(folder, spoilt, now - timedelta(days=3), spoilt=lines)
     with cut.events.open("ab") as file:
         file.write(b'{"time": "2026-01-01T00:00:00.000+00:00", "event": "RunFin')
+    for name, content in (("garbage", b"\x00\xff{\n" * 9), ("empty", b"")):
+        (folder / name).mkdir()
+        (folder / name / "events.jsonl").write_bytes(content)
     evil = write_invented(folder, InventedRun("evil", n_sites=2, n_rounds=2), now)
     with evil.events.open("ab") as file:
         for event in evil_events():
@@ -212,8 +215,8 @@ def append(runs: Path, *events: object, at: datetime | None = None) -> None:
 
 def test_all_runs_are_sorted_and_filtered(page, dashboard):
     page.open(dashboard.url)
-    page.until("document.querySelectorAll('.ag-row [col-id=name]').length == 5")
-    page.shows("5 runs: ")
+    page.until("document.querySelectorAll('.ag-row [col-id=name]').length == 7")
+    page.shows("7 runs: ")
     heading = page.driver.find_element(By.CSS_SELECTOR, ".ag-header-cell[col-id=sites]")
     heading.click()
     heading.click()
@@ -224,12 +227,12 @@ def test_all_runs_are_sorted_and_filtered(page, dashboard):
     page.until("document.querySelectorAll('.ag-row [col-id=name]').length == 1")
     assert page.column("name") == ["spoilt"]
     search.send_keys(Keys.BACKSPACE * 4)
-    page.until("document.querySelectorAll('.ag-row [col-id=name]').length == 5")
+    page.until("document.querySelectorAll('.ag-row [col-id=name]').length == 7")
 
 
 def test_a_run_is_opened_with_the_keyboard_alone(page, dashboard):
     page.open(dashboard.url)
-    page.until("document.querySelectorAll('.ag-row [col-id=name]').length == 5")
+    page.until("document.querySelectorAll('.ag-row [col-id=name]').length == 7")
     body = page.driver.find_element(By.TAG_NAME, "body")
     body.send_keys(Keys.TAB)
     assert page.driver.switch_to.active_element.text == "Skip to main content"
@@ -309,9 +312,22 @@ def test_a_program_in_a_name_is_text_on_every_page(page, dashboard):
     page.until("document.body.innerText.includes('<img src=x')")
 
 
-def test_two_runs_stand_side_by_side_with_their_differences(page, dashboard):
-    page.open(f"{dashboard.url}/compare?a=whole&b=live")
+@pytest.mark.parametrize("name", ["garbage", "empty"])
+def test_a_log_without_a_readable_line_is_no_blank_page(dashboard, name):
+    for view in VIEWS:
+        status, body = dashboard.ask(f"/runs/{name}/{view}".rstrip("/"))
+        assert (status, "<h1" in body or '"h1"' in body) == (200, True), view
+
+
+def test_two_chosen_runs_stand_side_by_side_with_their_differences(page, dashboard):
+    page.open(dashboard.url)
+    page.until("document.querySelectorAll('.ag-row [col-id=name]').length == 7")
+    for name in ("live", "whole"):
+        box = f".ag-row[row-id={name}] .ag-selection-checkbox input"
+        page.driver.find_element(By.CSS_SELECTOR, box).click()
+    page.driver.find_element(By.XPATH, "//button[contains(., 'Compare the two')]").click()
     page.shows("Settings that differ")
+    assert page.driver.current_url == f"{dashboard.url}/compare?a=live&b=whole"
     page.until("document.querySelectorAll('.chart svg').length == 4")
     page.shows("federation.rounds")
 
@@ -387,7 +403,7 @@ def test_over_tls_nothing_is_shown_before_the_token(page, runs, tmp_path):
         page.driver.get(f"https://localhost:{served.port}/runs/live")
         page.driver.find_element(By.ID, "token").send_keys(TOKEN, Keys.ENTER)
         page.until("window.did_handshake")
-        page.until("document.querySelectorAll('.ag-row [col-id=name]').length == 5")
+        page.until("document.querySelectorAll('.ag-row [col-id=name]').length == 7")
     finally:
         said = served.stop()
     assert TOKEN not in said
