@@ -86,6 +86,10 @@ def test_a_line_is_read_if_and_only_if_the_strict_reader_reads_it(
         (START + b'"Note"', "expected one JSON object, found damaged text"),
         (b"\0\0\0", "expected one JSON object, found damaged text"),
         (b"[" * 100_000, "expected one JSON object, found damaged text"),
+        (
+            b'{"time": "2026-03-01\x0012:00:00+00:00", "event": "Note", "text": "x"}',
+            "expected one JSON object, found damaged text",
+        ),
         (b"5", "expected a JSON object, found another value"),
         (
             b'{"event": "Note", "text": "x"}',

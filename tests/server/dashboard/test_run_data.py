@@ -169,6 +169,13 @@ def test_failures_in_a_row_end_with_a_good_answer() -> None:
     assert (data.members["a"].n_in_a_row, data.members["b"].n_in_a_row) == (0, 1)
 
 
+def test_facts_stay_as_they_were_while_the_log_goes_on() -> None:
+    data = data_of(STARTED, failed("a", 1))
+    facts = facts_of(data, RunSettings())
+    add_event(data, NOON, failed("a", 2))
+    assert facts.sites[0].member.n_failures == 1
+
+
 def test_refusals_by_policy_are_counted_and_a_missing_approval_is_none() -> None:
     data = data_of(STARTED, failed("a", 1, "policy:rounds"), failed("a", 2, "policy:approval"))
     member = data.members["a"]
@@ -181,9 +188,9 @@ def test_refusals_by_policy_are_counted_and_a_missing_approval_is_none() -> None
 
 
 def test_a_site_that_fails_at_validating_keeps_what_it_gave() -> None:
-    data = data_of(STARTED, trained("a", 1), ended(1), failed("a", 1, "message"))
+    data = data_of(STARTED, trained("a", 1, download_bytes=7), ended(1), failed("a", 1, "message"))
     found = rounds_of(data)
-    assert found.upload_bytes[1].tolist() == [100.0]
+    assert (found.upload_bytes[1].tolist(), found.download_bytes[1].tolist()) == ([100.0], [7.0])
     assert found.sites_with("failed", 1) == ("a",)
     assert data.course.answered == {}  # of the next round
 
