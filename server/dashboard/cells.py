@@ -27,6 +27,7 @@ MOST_SITES = 1000
 MOST_REGIONS = 16
 MOST_CELLS = 1_000_000  # rounds x sites of one method: 60 sites for 16,000 rounds, 100 MB
 MOST_NAME_CHARACTERS = 200
+MOST_VALUE = 1e100
 MOST_COUNT = 2**53  # a float64 holds every whole number up to here
 LOSS, NORM, SECONDS, UPLOAD, DOWNLOAD, DELAY, LATE = range(7)  # of the last axis of `answers`
 ROUND_S, SIMULATED_S, FINISHED_AT, SUM_LOSS, SUM_NORM, SUM_OPEN_S = range(6)  # of `ends`
@@ -67,6 +68,8 @@ def add_trained(cells: Cells, event: SiteTrained | SiteMasked, delay_s: float) -
     if isinstance(event, SiteTrained):
         norm, late = event.update_norm, event.late_rounds
         loss = np.nan if event.loss is None else event.loss
+        check_values(norm, 0.0 if event.loss is None else event.loss)
+    check_values(event.seconds)
     told = event.seconds, event.upload_bytes, event.download_bytes
     cells.answers[row, column] = (loss, norm, *told, delay_s, late)
     cells.outcome[row, column] = CODES["masked" if isinstance(event, SiteMasked) else "trained"]
@@ -91,6 +94,7 @@ def add_trouble(cells: Cells, event: SiteFailed | ReplyIgnored) -> None:
 
 def add_dice(cells: Cells, event: SiteValidated) -> None:
     """Add what the weights after a round are worth at a site."""
+    check_values(*event.dice.values())
     row, column = _place(cells, event.round, event.site)
     columns = _regions(cells, event.dice)
     for region, value in event.dice.items():
@@ -100,6 +104,7 @@ def add_dice(cells: Cells, event: SiteValidated) -> None:
 def add_end(cells: Cells, event: RoundFinished, at_s: float) -> None:
     """Add the end of a round."""
     check_bytes(event.n_sites)
+    check_values(event.seconds, event.simulated_s or 0.0)
     row = _row(cells, event.round)
     simulated = np.nan if event.simulated_s is None else event.simulated_s
     cells.ends[row, [ROUND_S, SIMULATED_S, FINISHED_AT]] = (event.seconds, simulated, at_s)
@@ -108,6 +113,7 @@ def add_end(cells: Cells, event: RoundFinished, at_s: float) -> None:
 
 def add_sum(cells: Cells, event: SumOpened) -> None:
     """Add the sum of a round's updates; its Dice is of the weights after the round before."""
+    check_values(event.loss or 0.0, event.update_norm, event.seconds, *(event.dice or {}).values())
     row = _row(cells, event.round)
     loss = np.nan if event.loss is None else event.loss
     cells.ends[row, [SUM_LOSS, SUM_NORM, SUM_OPEN_S]] = (loss, event.update_norm, event.seconds)
@@ -166,6 +172,16 @@ def check_bytes(*counts: int) -> None:
     """
     if min(counts) < 0 or max(counts) > MOST_COUNT:
         raise MessageError(f"a count: expected 0 to 2^53, found {max(counts, key=abs)}")
+
+
+def check_values(*values: float) -> None:
+    """Demand numbers whose sums are finite; those of a network are, as float32 has no larger ones.
+
+    Raises:
+        MessageError: for a larger one.
+    """
+    if values and not -MOST_VALUE < min(values) <= max(values) < MOST_VALUE:
+        raise MessageError(f"a number: expected less than {MOST_VALUE:g}, found {values}")
 
 
 def check_name(name: str) -> None:
