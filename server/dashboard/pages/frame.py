@@ -36,10 +36,10 @@ def framed(title: str, *, way: Sequence[tuple[str, str]] = ()) -> Iterator[None]
             for words, address in (*way, ("Compare runs", "/compare")):
                 ui.link(words, address)
         _theme_button()
-    with html.main().classes("page") as main:
+    with html.div().classes("page") as content:  # within the main element that Quasar makes
         html.h1(title)
         yield
-    ui.skip_link(target=main)
+    ui.skip_link(target=content)
 
 
 def run_address(name: str, view: str = "") -> str:

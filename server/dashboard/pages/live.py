@@ -23,6 +23,7 @@ Refresh = Callable[[RunDetail], Awaitable[None] | None]
 View = Callable[[RunDetail], Refresh]
 """Builds a part of a page and returns what keeps it up to date."""
 
+LOG = logging.getLogger(__name__)
 POLL_S = 1.0  # how soon a page tells what happened
 ALARM_POLL_S = 20.0  # while nobody looks but a webhook wants to know of alarms
 
@@ -57,10 +58,18 @@ class Reading:
         await self.ask(self.store.poll, datetime.now(UTC))
         self.after_poll()
 
+    async def look_again(self) -> None:
+        """Read what was appended while no page was open to ask for it."""
+        if not self.n_pages:
+            await self.poll()
+
     async def keep_reading(self) -> None:
         """Read as often as somebody wants to know, until cancelled."""
         while True:
-            await self.poll()
+            try:
+                await self.poll()
+            except Exception:  # reading goes on: the next look may find the disk in order
+                LOG.exception("the folder of runs could not be read")
             if self.n_pages:
                 await asyncio.sleep(POLL_S)
             elif self.always:
@@ -92,7 +101,7 @@ def keep_fresh(reading: Reading, refresh: Callable[[], Awaitable[None]]) -> None
                 with client:
                     await refresh()
             except Exception:  # a page that stands still is worse than a line in the log
-                logging.getLogger(__name__).exception("a page could not be brought up to date")
+                LOG.exception("a page could not be brought up to date")
             await asyncio.sleep(POLL_S)
 
     def start() -> None:

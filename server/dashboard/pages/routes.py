@@ -17,16 +17,20 @@ def add_pages(reading: Reading) -> None:
 
     @ui.page("/", response_timeout=LONGEST_BUILD_S)
     async def _runs() -> None:
+        await reading.look_again()
         await runs_page(reading)
 
     @ui.page("/compare", response_timeout=LONGEST_BUILD_S)
     async def _compare(a: str = "", b: str = "") -> None:
+        await reading.look_again()
         await compare_page(reading, a, b)
 
     @ui.page("/runs/{name}", response_timeout=LONGEST_BUILD_S)
     async def _run(name: str) -> None:
+        await reading.look_again()
         await run_page(reading, name, "")
 
     @ui.page("/runs/{name}/{view}", response_timeout=LONGEST_BUILD_S)
     async def _view(name: str, view: str, kind: str = "") -> None:
+        await reading.look_again()
         await run_page(reading, name, view, kind=kind)

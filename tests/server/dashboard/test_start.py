@@ -73,3 +73,19 @@ def test_what_a_webhook_was_told_is_not_kept_among_the_runs(tmp_path):
 def test_a_webhook_without_tls_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="expected https"):
         reading_of(tmp_path, **{**NOTHING, "webhook": "http://chat.example/x"})
+
+
+async def seen_after_a_look(reading, name):
+    """Return whether a page finds a run when it is opened."""
+    await reading.look_again()
+    return await reading.detail(name) is not None
+
+
+def test_a_page_finds_a_run_that_came_while_nobody_looked(tmp_path):
+    reading = reading_of(tmp_path, **NOTHING)
+    assert not asyncio.run(seen_after_a_look(reading, "late"))
+    write_invented(tmp_path, InventedRun("late"), datetime.now(UTC))
+    assert asyncio.run(seen_after_a_look(reading, "late"))
+    reading.open_page()
+    write_invented(tmp_path, InventedRun("later"), datetime.now(UTC))
+    assert not asyncio.run(seen_after_a_look(reading, "later"))  # the open page's reading finds it
