@@ -51,7 +51,7 @@ class Chart:
         before, self.shown = self.shown, drawing
         if bool(drawing.missing) or self.element is None:
             if drawing != before:
-                self._build()
+                self.build()
             return
         if drawing.options != before.options:
             self.element.run_chart_method("setOption", drawing.options, {"notMerge": True})
@@ -59,7 +59,8 @@ class Chart:
         if self.table is not None:
             self.table.show(drawing.rows())
 
-    def _build(self) -> None:
+    def build(self) -> None:
+        """Put the elements into the box, in place of those before."""
         self.box.clear()
         self.element, self.table = None, None
         with self.box:
@@ -81,7 +82,7 @@ class Chart:
 def make_chart(drawing: Drawing) -> Chart:
     """Put a chart on the page."""
     chart = Chart(drawing, None, html.div())
-    chart._build()  # noqa: SLF001 - the one other place that builds it
+    chart.build()
     return chart
 
 

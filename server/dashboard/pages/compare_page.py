@@ -11,7 +11,7 @@ from server.dashboard.pages.frame import banners, empty_state, framed, run_addre
 from server.dashboard.pages.grid import Column, Grid, Row, make_grid
 from server.dashboard.pages.live import Reading, keep_fresh
 from server.dashboard.pages.overview import facts
-from server.dashboard.pages.rounds_view import timeline_drawing
+from server.dashboard.pages.round_drawings import timeline_drawing
 from server.dashboard.pages.words import text_or_dash
 from server.dashboard.views import RunDetail
 from server.reporting.report_data import method_label

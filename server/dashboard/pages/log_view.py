@@ -106,7 +106,8 @@ def _told(page: LogPage | None) -> str:
         return NOTHING
     first, last = page.lines[-1].number, page.lines[0].number
     more = "" if page.complete else " The search took long: go on with Older."
-    return f"Lines {first} to {last} of {page.n_total}.{more}"
+    found = f"{len(page.lines)} lines" if len(page.lines) > 1 else "1 line"
+    return f"{found}, from {first} to {last}; the log has {page.n_total}.{more}"
 
 
 def _kinds() -> list[str]:

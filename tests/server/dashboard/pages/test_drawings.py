@@ -13,7 +13,7 @@ from server.dashboard.pages.curves import (
     loss_drawing,
     points_of,
 )
-from server.dashboard.pages.rounds_view import (
+from server.dashboard.pages.round_drawings import (
     round_drawing,
     round_rows,
     timeline_drawing,
