@@ -68,8 +68,9 @@ def add_trained(cells: Cells, event: SiteTrained | SiteMasked, delay_s: float) -
     if isinstance(event, SiteTrained):
         norm, late = event.update_norm, event.late_rounds
         loss = np.nan if event.loss is None else event.loss
-        check_values(norm, 0.0 if event.loss is None else event.loss)
-    check_values(event.seconds)
+        check_values(norm, event.seconds, event.loss or 0.0)
+    else:
+        check_values(event.seconds)
     told = event.seconds, event.upload_bytes, event.download_bytes
     cells.answers[row, column] = (loss, norm, *told, delay_s, late)
     cells.outcome[row, column] = CODES["masked" if isinstance(event, SiteMasked) else "trained"]
@@ -97,8 +98,9 @@ def add_dice(cells: Cells, event: SiteValidated) -> None:
     check_values(*event.dice.values())
     row, column = _place(cells, event.round, event.site)
     columns = _regions(cells, event.dice)
+    of_site = cells.dice[row, column]
     for region, value in event.dice.items():
-        cells.dice[row, column, columns[region]] = value
+        of_site[columns[region]] = value
 
 
 def add_end(cells: Cells, event: RoundFinished, at_s: float) -> None:

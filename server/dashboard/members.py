@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from statistics import fmean
 from typing import Any
 
 from common.errors import MessageError
@@ -162,7 +161,7 @@ def _fail(member: Member, time: datetime, event: SiteFailed) -> None:
 def _validate(member: Member, time: datetime, event: SiteValidated) -> None:
     member.last_seen = time
     if event.dice:
-        member.last_dice = fmean(event.dice.values())
+        member.last_dice = sum(event.dice.values()) / len(event.dice)
 
 
 def _test(member: Member, time: datetime, event: HeldOutScored | RanksReleased) -> None:

@@ -176,8 +176,7 @@ class RunStore:
             free = self._free_bytes(self.folder)
         except OSError:
             return
-        since = self._disk.since if self._disk else now
-        found, before = disk_alarm(free, since, self.limits), self._disk
+        found, before = disk_alarm(free, now, self.limits), self._disk
         if (found is None) != (before is None):
             self._disk = found
             self._touch()
