@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from server.dashboard.alarms import Limits
+from server.dashboard.log_page import LogQuery
 from server.dashboard.store import RunStore
-from server.dashboard.views import LogQuery
 from server.events import RoundFinished, SiteTrained
 from server.run_folder import RunFolder
 from simulation.invented_events import InventedRun

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from server.dashboard.following import HEAD_BYTES, MOST_LINE_BYTES, Line, opened, read_bytes
 from server.dashboard.line_index import LineIndex, matching
 from server.dashboard.lines import Read, read_line
+from server.dashboard.log_page import LogLine, LogPage, LogQuery
 from server.dashboard.run_data import UNREADABLE
-from server.dashboard.views import LogLine, LogPage, LogQuery, UnreadableLine
+from server.dashboard.views import UnreadableLine
 from server.event_lines import line_of
 
 MOST_LINES = 500  # of a page

@@ -19,9 +19,10 @@ from pathlib import Path
 from threading import Lock
 
 from server.dashboard.alarms import Limits, disk_alarm, in_order
+from server.dashboard.log_page import LogPage, LogQuery
 from server.dashboard.log_search import kinds_of
 from server.dashboard.run_files import Stamp, stamp_of
-from server.dashboard.views import Alarm, LogPage, LogQuery, RunDetail, RunSummary
+from server.dashboard.views import Alarm, RunDetail, RunSummary
 from server.dashboard.watched_run import WatchedRun
 from server.run_folder import RunFolder
 

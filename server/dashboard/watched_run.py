@@ -8,12 +8,13 @@ from server.dashboard.alarms import Limits, alarms_of
 from server.dashboard.detail import detail_of
 from server.dashboard.facts import Facts, facts_of
 from server.dashboard.line_index import LineIndex
+from server.dashboard.log_page import LogPage, LogQuery
 from server.dashboard.log_search import search
 from server.dashboard.run_data import RunData, follow
 from server.dashboard.run_files import FileCache, Stamp, read_files, stamp_of
 from server.dashboard.run_settings import RunSettings, read_config, settings_of
 from server.dashboard.standing import summary_of
-from server.dashboard.views import Alarm, LogPage, LogQuery, RunDetail, RunSummary
+from server.dashboard.views import Alarm, RunDetail, RunSummary
 from server.run_folder import RunFolder
 
 RECHECK_S = 15.0  # silence and time left are judged so often while nothing is logged

@@ -14,8 +14,9 @@ from typing import TypeVar
 
 from nicegui import background_tasks, ui
 
+from server.dashboard.log_page import LogPage, LogQuery
 from server.dashboard.store import RunStore
-from server.dashboard.views import LogPage, LogQuery, RunDetail
+from server.dashboard.views import RunDetail
 
 T = TypeVar("T")
 Refresh = Callable[[RunDetail], Awaitable[None] | None]

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from nicegui import html, ui
 from nicegui.events import ValueChangeEventArguments
 
+from server.dashboard.log_page import LogPage, LogQuery
 from server.dashboard.pages.frame import section
 from server.dashboard.pages.grid import Column, Row, make_grid
 from server.dashboard.pages.live import Reading
 from server.dashboard.pages.words import count_text, time_text
 from server.dashboard.run_data import UNREADABLE
-from server.dashboard.views import LogPage, LogQuery, RunDetail
+from server.dashboard.views import RunDetail
 from server.events import EVENT_TYPES
 
 LONGEST_TEXT = 200  # letters of a search

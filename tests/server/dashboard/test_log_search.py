@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from server.dashboard import log_search
+from server.dashboard.log_page import LogPage, LogQuery
 from server.dashboard.log_search import kinds_of, search
 from server.dashboard.run_data import UNREADABLE, RunData, follow
-from server.dashboard.views import LogPage, LogQuery
 from simulation.invented_events import InventedRun
 from simulation.invented_runs import CORRUPT_LINES, older_lines, write_invented
 

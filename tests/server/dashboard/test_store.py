@@ -13,8 +13,9 @@ import pytest
 
 from server.coordinator.run_status import overhead_of
 from server.dashboard.alarms import Limits
+from server.dashboard.log_page import LogQuery
 from server.dashboard.store import RunStore
-from server.dashboard.views import Alarm, LogQuery, RunDetail, RunSummary
+from server.dashboard.views import Alarm, RunDetail, RunSummary
 from server.events import RoundFinished, SiteTrained, read_events
 from server.run_folder import RunFolder
 from simulation.invented_events import InventedRun
