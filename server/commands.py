@@ -1,4 +1,4 @@
-"""The coordinator's commands: plan, rank, report, provision, events."""
+"""The coordinator's commands: plan, rank, report, dashboard, provision, events."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +9,7 @@ from common.axes import times
 from common.console import say
 from common.errors import ConfigError
 from common.planning.plan import Rules
+from server.dashboard.commands import dashboard
 from server.exporting.commands import events
 from server.provisioning.commands import provision
 
@@ -151,4 +152,4 @@ def report(
     typer.echo(write_report(run_dir))
 
 
-COMMANDS = (plan, rank, report, provision, events)
+COMMANDS = (plan, rank, report, dashboard, provision, events)

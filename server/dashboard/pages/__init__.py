@@ -1,0 +1,1 @@
+"""The pages of the dashboard: what stands where, drawn from the records in `views`."""
