@@ -8,7 +8,8 @@ import pytest
 from common.codec import encode, read_json, read_toml
 from common.config import RunConfig
 from common.planning.plan import Plan
-from server.events import RunFinished, SiteTrained, SumOpened, read_events
+from server.event_log import read_events
+from server.events import RunFinished, SiteTrained, SumOpened
 from server.reporting.report_data import collect
 from simulation.invented_events import InventedRun, events_of
 from simulation.invented_runs import log_line, write_invented

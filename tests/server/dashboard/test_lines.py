@@ -12,7 +12,8 @@ from common.errors import ConfigError
 from server.dashboard.following import Line
 from server.dashboard.lines import Read, read_line
 from server.dashboard.views import UnreadableLine
-from server.events import Event, read_events
+from server.event_log import read_events
+from server.events import Event
 from simulation.invented_events import InventedRun, events_of
 from simulation.invented_runs import log_line, older_lines
 

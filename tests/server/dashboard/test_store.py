@@ -16,7 +16,8 @@ from server.dashboard.alarms import Limits
 from server.dashboard.log_page import LogQuery
 from server.dashboard.store import RunStore
 from server.dashboard.views import Alarm, RunDetail, RunSummary
-from server.events import RoundFinished, SiteTrained, read_events
+from server.event_log import read_events
+from server.events import RoundFinished, SiteTrained
 from server.run_folder import RunFolder
 from simulation.invented_events import InventedRun
 from simulation.invented_runs import CORRUPT_LINES, log_line, older_lines, write_invented
