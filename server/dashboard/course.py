@@ -20,6 +20,7 @@ from server.events import (
     SiteTrained,
     SumLost,
     SumOpened,
+    SumsReleased,
 )
 
 
@@ -133,6 +134,7 @@ STEPS: dict[type, Callable[[Course, datetime, Any], None]] = {
     PostprocessingChosen: _test,
     HeldOutScored: _test,
     RanksReleased: _test,
+    SumsReleased: _test,
     FloorMeasured: _test,
     SumOpened: _regain,
     RunFinished: _finish,

@@ -21,6 +21,7 @@ from server.events import (
     PostprocessingChosen,
     SitePersonalised,
     SitePrivacySpent,
+    SumsReleased,
 )
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ def detail_of(
         personalised=_all(data, SitePersonalised),
         postprocessing=_all(data, PostprocessingChosen),
         held_out=_all(data, HeldOutScored),
+        together=_all(data, SumsReleased),
         floors=_all(data, FloorMeasured),
         pictures=_all(data, PictureReleased),
         files=files,

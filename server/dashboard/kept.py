@@ -18,6 +18,7 @@ from server.events import (
     SiteFailed,
     SitePersonalised,
     SitePrivacySpent,
+    SumsReleased,
 )
 
 MOST_FAULTS = 2000  # the newest; the log has them all
@@ -30,6 +31,7 @@ SAME: dict[type, Callable[[Any], Hashable]] = {
     SitePersonalised: lambda event: (event.method, event.site),
     PostprocessingChosen: lambda event: event.method,
     HeldOutScored: lambda event: (event.method, event.site),
+    SumsReleased: lambda _: 0,
     FloorMeasured: lambda event: (event.site, event.region),
     PictureReleased: lambda event: (event.method, event.site, event.kind),
 }

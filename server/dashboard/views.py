@@ -23,6 +23,7 @@ from server.events import (
     RunStarted,
     SitePersonalised,
     SitePrivacySpent,
+    SumsReleased,
 )
 
 RunState = Literal["waiting", "running", "finished", "failed", "stalled", "unreadable"]
@@ -268,6 +269,8 @@ class RunDetail:
     personalised: tuple[SitePersonalised, ...]
     postprocessing: tuple[PostprocessingChosen, ...]
     held_out: tuple[HeldOutScored, ...]
+    together: tuple[SumsReleased, ...]
+    """What held-out sites told only in a sum; at most one."""
     floors: tuple[FloorMeasured, ...]
     pictures: tuple[PictureReleased, ...]
     files: FilesRead

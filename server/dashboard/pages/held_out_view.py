@@ -41,6 +41,19 @@ RANKS_ONLY = (
     "This site's policy releases ranks only: neither metrics of cases nor their means leave it. "
     "What it sent counts in the ranking."
 )
+ONLY_A_SUM = (
+    "Nothing of this site alone is known here, not even its number of cases: its policy releases "
+    "sums over several sites only."
+)
+SUM_COLUMNS = (
+    Column("region", "Region", "What is segmented", width=90),
+    Column("method", "Method", "Whose final model was tested", width=150),
+    Column("dice", "Dice, mean", "Mean over all cases (no unit, 1 is best)", DICE, width=95),
+    Column("dice_sd", "Dice, SD", "Standard deviation (no unit)", DICE, width=95),
+    Column("hd95", "HD95, mean (mm)", "A missed region counts as stated by BraTS", MM, width=100),
+    Column("hd95_sd", "HD95, SD (mm)", "Standard deviation", MM, width=100),
+    Column("empty", "Empty references", "Cases without this region", count_text, width=110),
+)
 
 
 def held_out_view(detail: RunDetail) -> Refresh:
@@ -63,6 +76,7 @@ def held_out_view(detail: RunDetail) -> Refresh:
 def _changed(before: RunDetail, found: RunDetail) -> bool:
     return (
         found.held_out != before.held_out
+        or found.together != before.together
         or found.floors != before.floors
         or found.personalised != before.personalised
         or found.postprocessing != before.postprocessing
@@ -78,6 +92,7 @@ def _build(detail: RunDetail) -> None:
     for site in sorted(scored):
         with section(f"Held-out site {site}"):
             _site(detail, site)
+    _together(detail)
     _personalised(detail)
     _postprocessing(detail)
 
@@ -102,7 +117,8 @@ def _site(detail: RunDetail, site: str) -> None:
     else:
         rows = list(_aggregate_rows(detail.files.aggregates.get(site, ())))
     if not rows:
-        empty_state(RANKS_ONLY)
+        is_sum = any(e.metrics == "secure-sum" for e in detail.held_out if e.site == site)
+        empty_state(ONLY_A_SUM if is_sum else RANKS_ONLY)
         return
     make_grid(f"Results of {site}", COLUMNS, rows)
 
@@ -134,6 +150,26 @@ def _aggregate_rows(aggregates: Sequence[Aggregate]) -> Iterator[Row]:
             "dice": one.dice.mean,
             "hd95": one.hd95.mean,
         }
+
+
+def _together(detail: RunDetail) -> None:
+    for told in detail.together:
+        rows: list[Row] = [
+            {
+                "id": f"{one.region} {one.method}",
+                "region": one.region,
+                "method": method_label(one.method),
+                "dice": one.dice.mean,
+                "dice_sd": one.dice.sd,
+                "hd95": one.hd95.mean,
+                "hd95_sd": one.hd95.sd,
+                "empty": one.n_empty_references,
+            }
+            for one in told.results
+        ]
+        title = f"{len(told.sites)} sites together, {told.n_cases} cases"
+        with section(title, f"{', '.join(told.sites)}; medians do not follow from sums."):
+            make_grid(title, SUM_COLUMNS, rows)
 
 
 PERSONAL_COLUMNS = (

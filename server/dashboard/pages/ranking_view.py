@@ -13,6 +13,7 @@ from server.reporting.ranking_plots import in_order, ranking_plots
 from server.reporting.ranking_words import SCHEMES, RankingWords, words_of
 from server.reporting.report_data import method_label
 from server.reporting.report_words import winner_sentence
+from server.reporting.sources import without_sources
 
 COLUMNS = (
     Column("place", "Place", "By mean rank; equal ones share the better place", count_text),
@@ -62,7 +63,7 @@ def _build(ranking: Ranking) -> None:
     n_cases = sum((ranking.n_cases or {}).values())
     words = words_of(ranking, n_cases)
     with section("Ranking", f"By {ranking.scheme}: {SCHEMES[ranking.scheme]}."):
-        html.p(winner_sentence(ranking, n_cases))
+        html.p(without_sources(winner_sentence(ranking, n_cases)))
         make_grid("Ranking", COLUMNS, [_row(ranking, method) for method in in_order(ranking)])
     for name, svg in ranking_plots(ranking).items():
         with section(name.replace("-", " ").capitalize()):

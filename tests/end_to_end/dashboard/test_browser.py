@@ -21,7 +21,17 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from server.events import RoundFinished, SiteFailed, SiteJoined, SiteTrained, SiteValidated
+from common.evaluation.metric_sums import MeanAndSd
+from common.ranks.held_out_sums import RegionResult
+from server.events import (
+    HeldOutScored,
+    RoundFinished,
+    SiteFailed,
+    SiteJoined,
+    SiteTrained,
+    SiteValidated,
+    SumsReleased,
+)
 from server.provisioning.authority import new_authority, new_server, valid_for
 from simulation.invented_events import InventedRun
 from simulation.invented_runs import CORRUPT_LINES, log_line, older_lines, write_invented
@@ -182,10 +192,22 @@ def write_runs(folder: Path, now: datetime) -> None:
     for name, content in (("garbage", b"\x00\xff{\n" * 9), ("empty", b"")):
         (folder / name).mkdir()
         (folder / name / "events.jsonl").write_bytes(content)
+    with (folder / "whole" / "events.jsonl").open("ab") as file:
+        for event in told_together():
+            file.write(log_line(now - timedelta(days=1), event) + b"\n")
     evil = write_invented(folder, InventedRun("evil", n_sites=2, n_rounds=2), now)
     with evil.events.open("ab") as file:
         for event in evil_events():
             file.write(log_line(now, event) + b"\n")
+
+
+def told_together():
+    """Return what three held-out sites tell that let out nothing but their sum."""
+    for site in ("delta", "epsilon", "gamma"):
+        yield HeldOutScored(method="fedavg", site=site, n_cases=None, note="", metrics="secure-sum")
+    dice, hd95 = MeanAndSd(mean=0.8125, sd=0.0625), MeanAndSd(mean=4.5, sd=1.25)
+    result = RegionResult(method="fedavg", region="WT", n_empty_references=2, dice=dice, hd95=hd95)
+    yield SumsReleased(sites=("delta", "epsilon", "gamma"), n_cases=37, results=(result,))
 
 
 def evil_events():
@@ -289,6 +311,19 @@ def test_a_run_of_60_sites_and_1000_rounds_is_there_within_two_seconds(page, das
     assert min(seconds) < 2.0
     drawn = page.driver.execute_script("return document.querySelectorAll('.chart svg *').length")
     assert drawn < 2000
+
+
+def test_what_sites_told_only_in_a_sum_stands_there_as_theirs_together(page, dashboard):
+    page.open(f"{dashboard.url}/runs/whole/held-out")
+    page.shows("3 sites together, 37 cases")
+    page.shows("Nothing of this site alone is known here")
+    page.until(
+        "[...document.querySelectorAll('.ag-row')].some(row => row.innerText.includes('0.062')"
+        " && row.innerText.includes('4.5') && row.innerText.includes('0.81'))"
+    )
+    page.open(f"{dashboard.url}/runs/whole/ranking")
+    page.shows("methods on")
+    assert not any(mark in page.text() for mark in "\ue000\ue001\ue002")
 
 
 def test_a_spoilt_log_shows_a_banner_with_its_lines_and_the_rest(page, dashboard):
