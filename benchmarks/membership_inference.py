@@ -1,6 +1,6 @@
 """Can somebody who has the final model tell whose images it was trained on?
 
-Usage: python benchmarks/membership_inference.py [--patients 32] [--models 12] [--steps 100]
+Usage: python benchmarks/membership_inference.py [--patients 24] [--models 24] [--steps 100]
            [--epsilons 8 3 1] [--plot membership.svg]
 
 Draws phantoms, and for every setting trains as many small networks, each on a random half of the
@@ -67,7 +67,7 @@ PLAN = Configuration(
 )
 MODEL = Model(
     configuration="3d_fullres",
-    norm="group",
+    norm="instance",
     batch_norm="local-statistics",
     output="regions",
     base_features=8,
@@ -266,8 +266,8 @@ def halves(n_networks: int, n_patients: int) -> NDArray[np.bool_]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--patients", type=int, default=32)
-    parser.add_argument("--models", type=int, default=12)
+    parser.add_argument("--patients", type=int, default=24)
+    parser.add_argument("--models", type=int, default=24)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--epsilons", type=float, nargs="+", default=[8.0, 3.0, 1.0])
     parser.add_argument("--plot", type=Path, default=Path(tempfile.gettempdir()) / "membership.svg")

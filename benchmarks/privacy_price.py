@@ -6,9 +6,8 @@ Usage: python benchmarks/privacy_price.py [--data DATA | --phantoms] [--out RUNS
 Runs `configs/hippocampus-private.toml` for every epsilon, each patient of the four sites protected
 over the whole run, and beside it
 
-* public: a model of the public site's cases alone, which costs no patient of the others anything;
-* start: the same weights under the federation's own plan (another patch), one step at a rate of
-  next to nothing: what a federation has to beat;
+* public: a model of the public site's cases alone, by the federation's plan, which costs no patient
+  of the others anything: what the others start from, and what a federation has to beat;
 * without: the same federation, same start, all weights, without noise and clipping;
 * all-E: epsilon E, but all weights are trained, and not only biases, norms and heads.
 
@@ -29,15 +28,18 @@ import pandas as pd
 
 from client.dataset.inspection import inspect_folder
 from common.codec import read_toml, write_toml
-from common.config import FinishedRun, RunConfig, Simulation
+from common.config import FinishedRun, RunConfig, Simulation, TrainedPart
+from common.schedules import Poly
 from common.task import Task
 from simulation.partition import Partition, by_sizes, write_csv
 from simulation.phantoms import PhantomSite, PhantomStudy, write_study
 from simulation.simulate import load_study
 
 CONFIG = Path(__file__).parents[1] / "configs" / "hippocampus-private.toml"
-PUBLIC = "public"
-STILL = 1e-12  # learning rate of weights that stay as they are
+PUBLIC, PLANNED = "public", "planned"
+PUBLIC_STEPS = 600
+WITHOUT_RATE = 0.05  # of gradients that nothing clips
+TRAINED: TrainedPart = "biases-and-norms"
 
 
 def draw_phantoms(folder: Path, sizes: dict[str, int]) -> Path:
@@ -74,23 +76,47 @@ def config_of(name: str, config: RunConfig, out: Path) -> RunConfig:
     """Return the configuration of one run."""
     sites = replace(config, simulation=Simulation(csv="sites.csv"))
     start = replace(config.model, start=FinishedRun(run=str(out / PUBLIC), method="fedavg"))
-    everything = replace(config.training, trained="all")
-    if name == PUBLIC:
-        steps = (config.federation.local_steps or 1) * 2
-        alone = replace(config.federation, min_sites=1, local_steps=steps)
-        random = replace(config.model, start=None)
-        one = replace(config, privacy=None, federation=alone, training=everything, model=random)
-        return replace(one, simulation=Simulation(csv="public.csv"))
-    if name == "start":
-        once = replace(config.federation, rounds=1, local_steps=1)
-        training = replace(everything, learning_rate=STILL)
-        return replace(sites, privacy=None, model=start, federation=once, training=training)
+    everything = replace(config.training, trained="all", learning_rate=WITHOUT_RATE)
+    if name in (PLANNED, PUBLIC):
+        return _before(name, replace(config, training=everything), out)
     if name == "without":
         return replace(sites, privacy=None, model=start, training=everything)
     epsilon = float(name.removeprefix("all-"))
     private = replace(config.privacy, epsilon=epsilon) if config.privacy else None
-    training = everything if name.startswith("all-") else config.training
+    training = replace(config.training, trained="all" if name.startswith("all-") else TRAINED)
     return replace(sites, privacy=private, model=start, training=training)
+
+
+def _before(name: str, config: RunConfig, out: Path) -> RunConfig:
+    """Return what is done first: make the federation's plan, train the public model by it."""
+    is_public = name == PUBLIC
+    federation = replace(
+        config.federation,
+        min_sites=1 if is_public else config.federation.min_sites,
+        rounds=1,
+        local_steps=PUBLIC_STEPS if is_public else 1,
+        final_model="last",
+        average_decay=None,
+    )
+    training = replace(
+        config.training,
+        optimizer="adamw",
+        learning_rate=0.003,
+        weight_decay=0.01,
+        schedule=Poly(power=0.9),
+        gradient_clip_norm=12.0,
+        augmentation=replace(config.training.augmentation, preset="nnunet"),  # there are few cases
+    )
+    plan = str(out / PLANNED / "plan.json") if is_public else None
+    return replace(
+        config,
+        privacy=None,
+        simulation=Simulation(csv="public.csv" if is_public else "sites.csv"),
+        federation=federation,
+        training=training,
+        model=replace(config.model, start=None),
+        planning=replace(config.planning, edited_plan=plan),
+    )
 
 
 def run_one(name: str, config: RunConfig, data: Path, out: Path) -> pd.Series:
@@ -130,7 +156,7 @@ def draw(dice: dict[str, pd.Series], path: Path) -> None:
         }
         if found:
             axes.plot(sorted(found), [found[e] for e in sorted(found)], "o-", label=label)
-    for name, style in (("without", "--"), ("start", ":")):
+    for name, style in (("without", "--"), (PUBLIC, ":")):
         if name in dice:
             axes.axhline(dice[name].mean(), linestyle=style, color="0.4", label=name)
     axes.set_xscale("log")
@@ -161,7 +187,8 @@ def main() -> None:
     write_toml(out / "whole.toml", config)  # for its paths and its task
     prepare(config, data, load_study(out / "whole.toml", data).task, out)
     private = [f"{epsilon:g}" for epsilon in given.epsilons]
-    names = given.only or [PUBLIC, "start", "without", *private, f"all-{private[-1]}"]
+    names = given.only or [PUBLIC, "without", *private, f"all-{private[-1]}"]
+    run_one(PLANNED, config_of(PLANNED, config, out), data, out)
     dice = {name: run_one(name, config_of(name, config, out), data, out) for name in names}
     print(table(dice))
     draw(dice, out / "price.svg")
