@@ -103,8 +103,10 @@ def _described(
 
 
 def told_count(site: SiteConfig, config: RunConfig, n_cases: int) -> int:
-    """Return a number of cases; 0 where a held-out site's are counted only in a sum."""
-    return 0 if _masks_metrics(site) and site.name in config.federation.held_out else n_cases
+    """Return a number of cases; 0 where the site's policy lets it out in a sum only."""
+    is_held_out = site.name in config.federation.held_out
+    is_hidden = _masks_metrics(site) if is_held_out else site.policy.fingerprint == "secure-sum"
+    return 0 if is_hidden else n_cases
 
 
 def _masks_metrics(site: SiteConfig) -> bool:
@@ -156,7 +158,7 @@ def prepare_site(site: SiteConfig, task: PrepareTask) -> Prepared:
     return Prepared(
         plan_hash=own.hash,
         n_training_cases=told_count(site, task.config, len(training)),
-        n_validation_cases=len(validation),
+        n_validation_cases=told_count(site, task.config, len(validation)),
     )
 
 

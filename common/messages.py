@@ -112,7 +112,7 @@ class Prepared:
 
     plan_hash: str
     n_training_cases: Count
-    """0 also where a held-out site's cases are counted only in a sum (`Tested`)."""
+    """0 also where a site's policy lets numbers of cases out in a sum only."""
     n_validation_cases: Count
 
 

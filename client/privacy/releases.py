@@ -52,7 +52,7 @@ def told(  # noqa: C901, PLR0911 - one line per kind of answer
                 "secure-sum": "in a sum of several sites",
             }[site.policy.fingerprint]
             return (f"counts and histograms of the data set, {how}",)
-        case Prepared():
+        case Prepared() if answer.n_training_cases:
             return ("the numbers of training and validation cases",)
         case Update():
             dice = ("mean Dice of the validation cases",) if answer.validation else ()

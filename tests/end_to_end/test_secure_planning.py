@@ -19,7 +19,7 @@ from client.masking import COUNTS
 from client.site import SiteConfig, load_site
 from common.codec import canonical_json, read_toml, write_toml
 from common.errors import ConfigError, FederationError
-from common.messages import KeysTask, Measured, MeasureTask
+from common.messages import KeysTask, Measured, MeasureTask, Prepared
 from common.planning.fingerprint import Fingerprint, empty, merge_all
 from common.planning.fingerprint_grid import to_vector
 from common.planning.plan import Plan
@@ -168,6 +168,13 @@ def traces(grid: Recording, named: dict[str, Fingerprint]) -> set[str]:
     }
 
 
+def counts_of(grid: Recording, site: str) -> tuple[int, int]:
+    """Return the numbers of training and validation cases that a site told when it had prepared."""
+    (told,) = [c for w, k, c in grid.spoken if (w, k) == (f"from {site}", "prepare")]
+    prepared = body_of(Prepared, told)
+    return prepared.n_training_cases, prepared.n_validation_cases
+
+
 def test_nothing_that_crosses_the_wire_holds_a_sites_counts(study, tmp_path: Path):
     named = measured(study, tmp_path / "plain")
     exact = Recording(files_of(study, tmp_path / "exact", dict.fromkeys(study.sites, "exact")))
@@ -183,6 +190,8 @@ def test_nothing_that_crosses_the_wire_holds_a_sites_counts(study, tmp_path: Pat
         if b'"fingerprint":{' in bytes_of(content)
     ]
     assert {fingerprint["n_cases"] for fingerprint in said} == {0, 6}
+    for name in TRAINING:
+        assert (counts_of(exact, name), counts_of(grid, name)) == ((1, 1), (0, 0))
 
 
 def test_a_site_says_what_kind_it_is_then_its_key_then_masked_counts(study, tmp_path: Path):
