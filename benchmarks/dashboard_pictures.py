@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,6 @@ N_COLOURS = 200  # of a picture: nobody sees the difference, and it takes a thir
 FLAGS = [
     "--headless=new",
     "--no-sandbox",
-    "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -143,11 +142,11 @@ def taken(address: str, picture: Picture) -> bytes:
 
 
 @contextmanager
-def browser(picture: Picture) -> Iterator[Any]:
+def browser(picture: Picture, more_flags: Sequence[str] = ("--disable-gpu",)) -> Iterator[Any]:
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
     with tempfile.TemporaryDirectory() as profile:
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        for flag in (*FLAGS, *more_flags, f"--user-data-dir={profile}"):
             options.add_argument(flag)
         driver = webdriver.Chrome(
             options=options, service=Service(str(shutil.which("chromedriver")))
