@@ -81,11 +81,11 @@ def mistaken(labels: LabelMap, number: int) -> LabelMap:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    data, predictions = str(folder / "data"), str(folder / "predictions")
-    command = [sys.executable, "-m", "consilium", "view", data, "--prediction", predictions]
+    view = ["view", "data", "--prediction", "predictions"]
+    command = [sys.executable, "-m", "consilium", *view]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     process = subprocess.Popen(
-        command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
     )
     try:
         yield process.stdout.readline().strip() if process.stdout else ""
