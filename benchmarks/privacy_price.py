@@ -4,7 +4,8 @@ Usage: python benchmarks/privacy_price.py [--data DATA | --phantoms] [--out RUNS
            [--epsilons 1 3 8] [--only NAME ...]
 
 Runs `configs/hippocampus-private.toml` for every epsilon, each patient of the four sites protected
-over the whole run, and beside it
+over the whole run, at a rate in proportion to epsilon (so that the noise moves the weights equally
+far, for its deviation goes about as 1 / epsilon), and beside it
 
 * public: a model of the public site's cases alone, by the federation's plan, which costs no patient
   of the others anything: what the others start from, and what a federation has to beat;
@@ -28,7 +29,8 @@ import pandas as pd
 
 from client.dataset.inspection import inspect_folder
 from common.codec import read_toml, write_toml
-from common.config import FinishedRun, RunConfig, Simulation, TrainedPart
+from common.config import FinishedRun, RunConfig, Simulation
+from common.errors import ConfigError
 from common.schedules import Poly
 from common.task import Task
 from simulation.partition import Partition, by_sizes, write_csv
@@ -39,7 +41,6 @@ CONFIG = Path(__file__).parents[1] / "configs" / "hippocampus-private.toml"
 PUBLIC, PLANNED = "public", "planned"
 PUBLIC_STEPS = 600
 WITHOUT_RATE = 0.05  # of gradients that nothing clips
-TRAINED: TrainedPart = "biases-and-norms"
 
 
 def draw_phantoms(folder: Path, sizes: dict[str, int]) -> Path:
@@ -81,10 +82,22 @@ def config_of(name: str, config: RunConfig, out: Path) -> RunConfig:
         return _before(name, replace(config, training=everything), out)
     if name == "without":
         return replace(sites, privacy=None, model=start, training=everything)
+    return replace(sites, model=start, **_private(name, config))  # type: ignore[arg-type]
+
+
+def _private(name: str, config: RunConfig) -> dict[str, object]:
+    """Return the privacy and the training of a run whose name tells its epsilon."""
+    if config.privacy is None or config.privacy.epsilon is None:
+        raise ConfigError("expected a configuration with an epsilon")
     epsilon = float(name.removeprefix("all-"))
-    private = replace(config.privacy, epsilon=epsilon) if config.privacy else None
-    training = replace(config.training, trained="all" if name.startswith("all-") else TRAINED)
-    return replace(sites, privacy=private, model=start, training=training)
+    rate = config.training.learning_rate * epsilon / config.privacy.epsilon
+    everything = name.startswith("all-")
+    training = replace(
+        config.training,
+        trained="all" if everything else config.training.trained,
+        learning_rate=WITHOUT_RATE if everything else rate,
+    )
+    return {"privacy": replace(config.privacy, epsilon=epsilon), "training": training}
 
 
 def _before(name: str, config: RunConfig, out: Path) -> RunConfig:
