@@ -9,11 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import ConfigError
-from server.dashboard.following import Line
-from server.dashboard.lines import Read, read_line
-from server.dashboard.views import UnreadableLine
 from server.event_log import read_events
 from server.events import Event
+from server.log_following import Line
+from server.log_lines import Timed, UnreadableLine, read_line
 from simulation.invented_events import InventedRun, events_of
 from simulation.invented_runs import log_line, older_lines
 
@@ -21,7 +20,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 START = b'{"time": "2026-03-01T12:00:00.000+00:00", "event": '
 
 
-def read(content: bytes) -> Read | UnreadableLine:
+def read(content: bytes) -> Timed | UnreadableLine:
     return read_line(Line(7, 100, content, 100 + len(content)))
 
 
@@ -75,7 +74,7 @@ def test_a_line_is_read_if_and_only_if_the_strict_reader_reads_it(
         end = data.draw(st.integers(begin, min(len(content), begin + 12)))
         content = content[:begin] + data.draw(BROKEN) + content[end:]
     found, expected = read(content), strictly(tmp_path / "e", content)
-    if isinstance(found, Read):
+    if isinstance(found, Timed):
         assert expected == (found.time, found.event)
     else:
         assert expected is None or not 2000 < expected[0].year < 2200
@@ -96,7 +95,10 @@ def test_a_line_is_read_if_and_only_if_the_strict_reader_reads_it(
             b'{"event": "Note", "text": "x"}',
             "time: expected a date and time, found none that is one",
         ),
-        (START + b'"FromTheFuture", "round": 3}', "an event that this version does not know"),
+        (
+            START + b'"FromTheFuture", "round": 3}',
+            "an event that this version does not know: 'FromTheFuture'",
+        ),
         (
             START + b'"Note", "txt": "x"}',
             "Note: text: missing; Note: txt: unknown key; did you mean 'text'?",
@@ -126,7 +128,8 @@ def test_an_older_line_tells_what_it_has_in_common() -> None:
     )
     assert trained.time == NOON
     assert "n_cases: missing" in trained.reason
-    assert (ended.kind, ended.reason) == ("RoundEnded", "an event that this version does not know")
+    assert ended.kind == "RoundEnded"
+    assert ended.reason == "an event that this version does not know: 'RoundEnded'"
     assert joined.reason.startswith("SiteJoined: city: unknown key")
 
 
@@ -138,13 +141,13 @@ def test_what_is_shown_of_a_line_is_short_and_printable() -> None:
 
 def test_bytes_that_are_no_text_stand_replaced_in_a_note() -> None:
     found = read(START + b'"Note", "text": "caf\xe9"}')
-    assert isinstance(found, Read)
+    assert isinstance(found, Timed)
     assert getattr(found.event, "text", "") == "caf\N{REPLACEMENT CHARACTER}"
 
 
 def test_a_time_without_a_zone_is_utc() -> None:
     found = read(b'{"time": "2026-03-01T12:00:00", "event": "Note", "text": "x"}')
-    assert isinstance(found, Read)
+    assert isinstance(found, Timed)
     assert found.time == NOON
 
 
