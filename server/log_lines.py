@@ -66,7 +66,21 @@ def read_line(line: Line) -> Timed | UnreadableLine:
 
 
 def _usual(content: bytes) -> Timed | None:
-    """Read a line that begins as usual; None if it has to be looked at more closely."""
+    """Read a line as `read_usual` does, its time in UTC; None also for a time that is absurd."""
+    found = read_usual(content)
+    if found is None:
+        return None
+    time, event = found
+    if time.tzinfo is not UTC:
+        time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    return Timed(time, event) if EARLIEST < time < LATEST else None
+
+
+def read_usual(content: bytes) -> Timed | None:
+    """Return what a line says that begins as usual, its time as it stands there.
+
+    None if it has to be looked at more closely; never anything but what `event_log.event_of` says.
+    """
     found = USUAL.match(content)
     if found is None:
         return None
@@ -75,12 +89,9 @@ def _usual(content: bytes) -> Timed | None:
         return None
     try:
         event = validate(b"{" + content[found.end() :])
-        time = datetime.fromisoformat(found[1].decode())
+        return Timed(datetime.fromisoformat(found[1].decode()), event)
     except (ValidationError, ValueError):
         return None
-    if time.tzinfo is not UTC:
-        time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    return Timed(time, event) if EARLIEST < time < LATEST else None
 
 
 @cache

@@ -1,6 +1,8 @@
 """A line as an event: as the strict reader has it, and in words where that refuses it."""
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import ConfigError
-from server.event_log import read_events
-from server.events import Event
+from server.event_log import event_of, read_events
+from server.events import Event, Note
 from server.log_following import Line
 from server.log_lines import Timed, UnreadableLine, read_line
 from simulation.invented_events import InventedRun, events_of
@@ -62,17 +64,63 @@ BROKEN = st.sampled_from(
 )
 
 
+EVENTS = [event for _, event in events_of(InventedRun("r", n_sites=3, n_rounds=1))]
+
+
+@st.composite
+def broken_lines(draw: st.DrawFn) -> bytes:
+    """Lines of events, damaged in no, one or two places."""
+    content = log_line(NOON, draw(st.sampled_from(EVENTS)))
+    for _ in range(draw(st.integers(0, 2))):
+        begin = draw(st.integers(0, len(content)))
+        end = draw(st.integers(begin, min(len(content), begin + 12)))
+        content = content[:begin] + draw(BROKEN) + content[end:]
+    return content
+
+
+def told_by(events: Iterator[tuple[datetime, Event]]) -> list[str]:
+    """Return what a reader yields, times with their zones, up to its error."""
+    told = []
+    try:
+        for time, event in events:
+            told.append(f"{time.isoformat()} {event}")
+    except ConfigError as error:
+        told.append(str(error))
+    return told
+
+
+def by_the_codec(path: Path) -> Iterator[tuple[datetime, Event]]:
+    """Read a log strictly, every line by way of plain data."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        with suppress(json.JSONDecodeError):
+            yield event_of(json.loads(line), f"{path}:{number}")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(contents=st.lists(broken_lines(), min_size=1, max_size=3))
+def test_strict_reading_gives_the_events_and_errors_of_the_codec(
+    tmp_path: Path, contents: list[bytes]
+) -> None:
+    path = tmp_path / "e"
+    path.write_bytes(b"\n".join(contents))
+    assert told_by(read_events(path)) == told_by(by_the_codec(path))
+
+
+@pytest.mark.parametrize("time", ["2026-03-01T12:00:00", "1001-03-01T12:00:00+02:00"])
+def test_strict_reading_leaves_a_time_as_it_stands(tmp_path: Path, time: str) -> None:
+    path = tmp_path / "e"
+    path.write_text(f'{{"time": "{time}", "event": "Note", "text": "a", "text": "b"}}\n')
+    ((found, event),) = read_events(path)
+    assert (found.isoformat(), event) == (time, Note(text="b"))
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(data=st.data())
 def test_a_line_is_read_if_and_only_if_the_strict_reader_reads_it(
     tmp_path: Path, data: st.DataObject
 ) -> None:
-    events = [event for _, event in events_of(InventedRun("r", n_sites=3, n_rounds=1))]
-    content = log_line(NOON, data.draw(st.sampled_from(events)))
-    for _ in range(data.draw(st.integers(0, 2))):
-        begin = data.draw(st.integers(0, len(content)))
-        end = data.draw(st.integers(begin, min(len(content), begin + 12)))
-        content = content[:begin] + data.draw(BROKEN) + content[end:]
+    content = data.draw(broken_lines())
     found, expected = read(content), strictly(tmp_path / "e", content)
     if isinstance(found, Timed):
         assert expected == (found.time, found.event)
