@@ -70,10 +70,10 @@ def _usual(content: bytes) -> Timed | None:
     found = read_usual(content)
     if found is None:
         return None
-    time, event = found
-    if time.tzinfo is not UTC:
-        time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    return Timed(time, event) if EARLIEST < time < LATEST else None
+    time = found.time if found.time.tzinfo else found.time.replace(tzinfo=UTC)
+    if not EARLIEST < time < LATEST:
+        return None
+    return found if found.time.tzinfo is UTC else Timed(time.astimezone(UTC), found.event)
 
 
 def read_usual(content: bytes) -> Timed | None:

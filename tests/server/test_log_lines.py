@@ -199,9 +199,14 @@ def test_a_time_without_a_zone_is_utc() -> None:
     assert found.time == NOON
 
 
-@pytest.mark.parametrize("year", [b"0001", b"9999"])
-def test_an_absurd_time_is_none(year: bytes) -> None:
-    found = unreadable(
-        b'{"time": "' + year + b'-03-01T12:00:00+00:00", "event": "Note", "text": "x"}'
-    )
+@pytest.mark.parametrize(
+    "time",
+    [
+        b"0001-03-01T12:00:00+00:00",
+        b"9999-03-01T12:00:00+00:00",
+        b"0001-01-01T00:00:00+02:00",  # in UTC before the first year
+    ],
+)
+def test_an_absurd_time_is_none(time: bytes) -> None:
+    found = unreadable(b'{"time": "' + time + b'", "event": "Note", "text": "x"}')
     assert found.time is None
