@@ -12,13 +12,12 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from server.dashboard.following import HEAD_BYTES, MOST_LINE_BYTES, Line, opened, read_bytes
 from server.dashboard.line_index import LineIndex, matching
-from server.dashboard.lines import Read, read_line
 from server.dashboard.log_page import LogLine, LogPage, LogQuery
 from server.dashboard.run_data import UNREADABLE
-from server.dashboard.views import UnreadableLine
 from server.event_lines import line_of
+from server.log_following import HEAD_BYTES, MOST_LINE_BYTES, Line, opened, read_bytes
+from server.log_lines import Timed, UnreadableLine, read_line
 
 MOST_LINES = 500  # of a page
 MOST_TEXT = 200  # characters of what is searched for
@@ -112,7 +111,7 @@ def _in_words(line: Line, n_rounds: int) -> LogLine:
     return _of_event(line, found, n_rounds)
 
 
-def _of_event(line: Line, found: Read, n_rounds: int) -> LogLine:
+def _of_event(line: Line, found: Timed, n_rounds: int) -> LogLine:
     event = found.event
     return LogLine(
         number=line.number,

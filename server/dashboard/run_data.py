@@ -14,12 +14,10 @@ from common.errors import MessageError
 from server.dashboard import cells, line_index
 from server.dashboard.cells import Cells
 from server.dashboard.course import Course, follow_course, pass_time
-from server.dashboard.following import Line, Position, pieces
 from server.dashboard.kept import Kept, keep
 from server.dashboard.line_index import LineIndex, add_line
-from server.dashboard.lines import Read, read_line, refused
 from server.dashboard.members import Members, follow_members
-from server.dashboard.views import BestDice, UnreadableLine
+from server.dashboard.views import BestDice
 from server.events import (
     Event,
     ReplyIgnored,
@@ -31,6 +29,8 @@ from server.events import (
     SumLost,
     SumOpened,
 )
+from server.log_following import Line, Position, pieces
+from server.log_lines import Timed, UnreadableLine, read_line, refused
 
 MOST_METHODS = 100
 MOST_UNREADABLE_KEPT = 200
@@ -85,17 +85,17 @@ def follow(path: Path, data: RunData) -> RunData:
 
 def _fold(data: RunData, line: Line) -> None:
     found = read_line(line)
-    if isinstance(found, Read):
+    if isinstance(found, Timed):
         try:
             add_event(data, found.time, found.event, len(line.content))
         except (MessageError, OverflowError, ValueError) as error:
             found = refused(line, found, str(error))
-    if isinstance(found, Read):
+    if isinstance(found, Timed):
         event: Any = found.event
         names = type(event).__name__, getattr(event, "method", ""), getattr(event, "site", "")
     else:
-        if not line.content.strip() and line.is_whole:
-            return  # an empty line says nothing, and hides nothing
+        if line.is_empty:
+            return
         names = UNREADABLE, found.method, found.site
         data.n_unreadable += 1
         if len(data.unreadable) < MOST_UNREADABLE_KEPT:

@@ -25,6 +25,7 @@ from server.events import (
     SitePrivacySpent,
     SumsReleased,
 )
+from server.log_lines import UnreadableLine
 
 RunState = Literal["waiting", "running", "finished", "failed", "stalled", "unreadable"]
 """waiting: for sites, a person's approval or preparation, before the first round; failed: the
@@ -224,27 +225,6 @@ class FilesRead:
     ranking: Ranking | None
     errors: tuple[str, ...]
     """Files that could not be read, and why, in words."""
-
-
-@dataclass(frozen=True)
-class UnreadableLine:
-    """A line of the log that could not be read as an event, and what it tells nevertheless."""
-
-    number: int
-    """From 1."""
-    begin: int
-    """Of its bytes in the file."""
-    end: int
-    """Behind its last byte, the line end not counted."""
-    reason: str
-    text: str
-    """Its beginning, unprintable characters replaced."""
-    time: datetime | None = None
-    """This and what follows: as far as it tells."""
-    kind: str = ""
-    method: str = ""
-    round: int | None = None
-    site: str = ""
 
 
 @dataclass(frozen=True)

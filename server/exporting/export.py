@@ -11,10 +11,10 @@ from server.events import FloorMeasured, RunFinished
 from server.exporting.csv_files import csv_content
 from server.exporting.following import Source, batches
 from server.exporting.points import Point, RoundPoints
-from server.exporting.reading import Timed
 from server.exporting.sinks import Batch, Sink, held_for
 from server.exporting.summary import floor_point, summary_points
 from server.exporting.table_files import TableFiles
+from server.log_lines import Timed
 from server.run_folder import RunFolder
 
 

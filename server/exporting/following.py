@@ -9,7 +9,8 @@ from common.codec import record
 from common.console import say
 from common.errors import ConfigError
 from server.events import RunFinished, RunStarted
-from server.exporting.reading import Timed, readable
+from server.exporting.reading import readable
+from server.log_lines import Timed
 
 PAUSE_S = 1.0  # between two looks at the log
 

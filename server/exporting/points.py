@@ -24,7 +24,7 @@ from server.events import (
     SiteValidated,
     SumOpened,
 )
-from server.exporting.reading import Timed
+from server.log_lines import Timed
 from server.plateau import mean_loss
 
 WHOLE_RUN = ""

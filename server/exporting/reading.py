@@ -1,23 +1,12 @@
 """Reads a log of events while it grows; what cannot be read costs one line and no more."""
 
-import io
-import json
-import os
-from datetime import datetime
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from common.codec import decode
 from common.console import say
 from common.errors import ConfigError
-from server.events import EVENT_TYPES, Event
-
-
-class Timed(NamedTuple):
-    """An event and when it was written."""
-
-    time: datetime
-    event: Event
+from server.log_following import Line, Piece, Position, pieces, waiting_line
+from server.log_lines import Timed, read_line, readings
 
 
 def readable(path: Path, offset: int) -> tuple[list[Timed], int]:
@@ -35,46 +24,33 @@ def readable(path: Path, offset: int) -> tuple[list[Timed], int]:
     """
     if not path.exists():
         return [], offset
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size < offset:
+    events: list[Timed] = []
+    for piece in pieces(path, Position(offset=offset)):
+        size = path.stat().st_size
+        if piece.is_restart or size < offset:
             raise ConfigError(
                 f"{path}: expected the log that was read before, of {offset} bytes or more, "
-                f"found {size}; another run began in this folder"
+                f"found another of {size}; another run began in this folder"
             )
-        file.seek(offset)
-        text = file.read()
-    events = []
-    for line in io.BytesIO(text):
-        if not line.endswith(b"\n") and not _is_json(line):
-            break
-        if line.strip() and (found := _event(line, f"{path}: byte {offset}")):
-            events.append(found)
-        offset += len(line)
+        last = _whole_without_end(path, piece)
+        events += _events(path, [*piece.lines, *last])
+        offset = last[0].end if last else piece.position.offset
     return events, offset
 
 
-def _event(line: bytes, where: str) -> Timed | None:
-    """Return what a whole line says; None, and a word to the reader, if nothing is understood."""
-    try:
-        plain = json.loads(line)
-        time, kind = datetime.fromisoformat(plain.pop("time")), str(plain.pop("event"))
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
-        say(f"left out: {where}: expected an event with its time, found a damaged line")
-        return None
-    if kind not in EVENT_TYPES:
-        say(f"left out: {where}: unknown event {kind!r}")
-        return None
-    try:
-        return Timed(time, decode(EVENT_TYPES[kind], plain, source=where))
-    except ConfigError as error:
-        say(f"left out: {'; '.join(str(error).splitlines())}")
-        return None
+def _whole_without_end(path: Path, piece: Piece) -> tuple[Line, ...]:
+    """Return the last line if it lacks only its end: it tells its event, or of which kind it is."""
+    line = waiting_line(path, piece) if piece.is_last else None
+    if line is None:
+        return ()
+    found = read_line(line)
+    return (line,) if isinstance(found, Timed) or found.kind else ()
 
 
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except (RecursionError, ValueError):
-        return False
-    return True
+def _events(path: Path, lines: Iterable[Line]) -> Iterator[Timed]:
+    """Yield what can be read, and tell what cannot."""
+    for found in readings(lines):
+        if isinstance(found, Timed):
+            yield found
+        else:
+            say(f"left out: {path}: byte {found.begin}: {found.reason}")

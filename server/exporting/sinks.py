@@ -11,7 +11,7 @@ from common.errors import ConfigError
 from common.files import locked, make_folder
 from server.exporting.following import Source
 from server.exporting.points import Point
-from server.exporting.reading import Timed
+from server.log_lines import Timed
 
 
 @dataclass(frozen=True)

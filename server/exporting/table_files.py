@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from common.files import write_atomically
-from server.exporting.reading import Timed
 from server.exporting.sinks import Batch
 from server.exporting.tables import SCORES, events_by_kind, score_table, table_of
+from server.log_lines import Timed
 from server.run_folder import RunFolder
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from common.codec import encode
 from common.evaluation.scores import COLUMNS, FURTHER_COLUMNS, METRICS, read_all_scores
 from server.events import EVENT_TYPES, Event
-from server.exporting.reading import Timed
+from server.log_lines import Timed
 
 SCORES = "scores"
 DTYPES = {int: "Int64", float: "float64", str: "str", bool: "boolean"}

@@ -5,33 +5,21 @@ be resumed from a log that it half understands. A report changes nothing, and is
 when something went wrong.
 """
 
-import json
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.errors import ConfigError
-from server.event_log import event_of, numbered_lines
 from server.events import Event
+from server.log_following import Line, Position, pieces, waiting_line
+from server.log_lines import Timed, UnreadableLine, readings
 
-MAX_REASON = 200  # characters; a damaged line can be a megabyte
-CUT_SHORT = "cut short or damaged: no JSON"
-
-
-@dataclass(frozen=True)
-class UnreadableLine:
-    """A line of the log that a report cannot show."""
-
-    number: int
-    """From 1."""
-    reason: str
+MAX_REASON = 200  # characters
 
 
 @dataclass(frozen=True)
 class RunLog:
     """What a log says, in the order written."""
 
-    timed: tuple[tuple[datetime, Event], ...]
+    timed: tuple[Timed, ...]
     unreadable: tuple[UnreadableLine, ...]
 
     @property
@@ -41,22 +29,31 @@ class RunLog:
 
 
 def read_log(path: Path) -> RunLog:
-    """Read a log whatever state it is in: truncated, damaged, or of another version."""
-    timed: list[tuple[datetime, Event]] = []
-    unreadable: list[UnreadableLine] = []
-    for number, line in numbered_lines(path):
-        try:
-            time, event = event_of(json.loads(line), "")
-        except ConfigError as error:
-            unreadable.append(UnreadableLine(number, _reason(str(error))))
-        except (ValueError, RecursionError):
-            unreadable.append(UnreadableLine(number, CUT_SHORT))
-        else:
-            timed.append((time if time.tzinfo else time.replace(tzinfo=UTC), event))
-    return RunLog(tuple(timed), tuple(unreadable))
+    """Read a log whatever state it is in: truncated, damaged, or of another version.
+
+    Raises:
+        OSError: when the file cannot be read.
+    """
+    found = list(readings(_lines(path)))
+    return RunLog(
+        tuple(one for one in found if isinstance(one, Timed)),
+        tuple(_cut(one) for one in found if isinstance(one, UnreadableLine)),
+    )
 
 
-def _reason(text: str) -> str:
-    lines = [line.removeprefix(": ") for line in text.splitlines()]
-    reason = "; ".join(lines)
-    return reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]} ..."
+def _lines(path: Path) -> list[Line]:
+    """Return all lines, the last one also without its end."""
+    lines: list[Line] = []
+    for piece in pieces(path, Position()):
+        if piece.is_restart:
+            lines.clear()
+        lines += piece.lines
+        if piece.is_last and (last := waiting_line(path, piece)):
+            lines.append(last)
+    return lines
+
+
+def _cut(line: UnreadableLine) -> UnreadableLine:
+    reason = line.reason
+    short = reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]} ..."
+    return replace(line, reason=short)

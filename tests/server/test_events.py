@@ -41,6 +41,7 @@ from server.events import (
     SumOpened,
     SumsReleased,
 )
+from server.log_lines import read_usual
 
 RESULT = RegionResult(
     method="fedavg",
@@ -134,6 +135,12 @@ def test_events_come_back_in_the_order_written(tmp_path: Path) -> None:
     assert events_in(path) == list(ALL)
     regions = [event.dice for event in events_in(path) if isinstance(event, SiteValidated)]
     assert [list(dice) for dice in regions] == [["WT", "TC", "ET"]]
+
+
+def test_every_kind_of_event_is_read_the_quick_way(tmp_path: Path) -> None:
+    lines = written(tmp_path / "e", *ALL).read_bytes().splitlines()
+    found = [read_usual(line) for line in lines]
+    assert [one.event for one in found if one is not None] == list(ALL)
 
 
 def test_an_event_is_one_line_of_ascii_with_its_time_and_kind(tmp_path: Path) -> None:

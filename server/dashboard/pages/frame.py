@@ -9,7 +9,8 @@ from nicegui import html, ui
 
 from server.dashboard.pages.words import count_text
 from server.dashboard.run_data import UNREADABLE
-from server.dashboard.views import RunDetail, UnreadableLine
+from server.dashboard.views import RunDetail
+from server.log_lines import UnreadableLine
 
 THEMES = {"auto": None, "light": False, "dark": True}
 THEME_COOKIE = "consilium-theme"  # holds a word of THEMES and nothing else

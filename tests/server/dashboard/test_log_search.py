@@ -84,7 +84,7 @@ def test_lines_that_cannot_be_read_are_shown_and_found(tmp_path: Path) -> None:
     assert [line.number for line in page.lines] == [8, 7, 6, 5, 4, 3]
     assert not any(line.readable for line in page.lines)
     assert page.lines[1].text.startswith(
-        "cannot be read: an event that this version does not know: {"
+        "cannot be read: an event that this version does not know: 'RoundEnded': {"
     )
     assert (page.lines[1].kind, page.lines[1].round) == ("RoundEnded", 1)
     assert [line.number for line in log.search(text="city").lines] == [8]

@@ -1,12 +1,14 @@
 """A log is read while it grows; what cannot be read costs one line and no more."""
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from common.errors import ConfigError
+from server import log_following
 from server.event_log import EventLog
 from server.events import Note, RoundFinished, SiteJoined
 from server.exporting.following import batches
@@ -44,13 +46,13 @@ def test_a_line_that_is_being_written_waits_for_its_end(
 @pytest.mark.parametrize(
     ("damaged", "words"),
     [
-        ('{"time": "2026-01-01T00:00:01+00:00", "event": "Fro', "found a damaged line"),
-        ("\x00\x00\x00", "found a damaged line"),
-        ("5", "found a damaged line"),
-        ('{"event": "Note", "text": "x"}', "found a damaged line"),
+        ('{"time": "2026-01-01T00:00:01+00:00", "event": "Fro', "found damaged text"),
+        ("\x00\x00\x00", "found damaged text"),
+        ("5", "expected a JSON object, found another value"),
+        ('{"event": "Note", "text": "x"}', "time: expected a date and time"),
         (
             '{"time": "2026-01-01T00:00:01+00:00", "event": "FromTheFuture", "x": 1}',
-            "unknown event 'FromTheFuture'",
+            "an event that this version does not know: 'FromTheFuture'",
         ),
         (
             '{"time": "2026-01-01T00:00:01+00:00", "event": "Note", "txt": "x"}',
@@ -73,6 +75,32 @@ def test_a_line_that_cannot_be_read_is_told_once_and_the_rest_goes_on(
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"left out: {path}: byte {len(begin)}: ")
     assert words in told
+
+
+def test_a_whole_line_of_an_unknown_event_is_told_although_it_lacks_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "events.jsonl"
+    line = '{"time": "2026-01-01T00:00:01+00:00", "event": "FromTheFuture"}'
+    path.write_text(line)
+    assert readable(path, 0) == ([], len(line))
+    path.write_text(line + "\n\n")
+    assert readable(path, len(line)) == ([], len(line) + 2)
+    assert capsys.readouterr().err == (
+        f"left out: {path}: byte 0: an event that this version does not know: 'FromTheFuture'\n"
+    )
+
+
+def test_a_log_that_is_replaced_while_it_is_read_is_another_run(
+    tmp_path: Path, lines: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(lines.text_of(lines.started) + "{}\n")
+    monkeypatch.setattr(log_following, "PIECE_BYTES", path.stat().st_size)
+    # whoever says what was left out finds another log there
+    monkeypatch.setattr(sys.stderr, "write", lambda _: path.write_text("{}\n" * 200))
+    with pytest.raises(ConfigError, match="another run began in this folder"):
+        readable(path, 0)
 
 
 def test_an_event_after_a_crash_in_the_middle_of_a_line_is_read(

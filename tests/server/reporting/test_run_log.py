@@ -52,9 +52,25 @@ def test_a_line_cut_short_and_lines_of_other_versions_are_told_and_the_rest_is_r
     log = read_log(path)
     assert [type(event).__name__ for event in log.events] == ["RunStarted", "SiteTrained"]
     assert [line.number for line in log.unreadable] == [2, 4, 5, 6]
-    assert log.unreadable[0].reason.startswith("n_cases: missing")
-    assert log.unreadable[1].reason.startswith("expected the time and a known event, found")
-    assert log.unreadable[3].reason == "cut short or damaged: no JSON"
+    assert log.unreadable[0].reason.startswith("SiteTrained: n_cases: missing")
+    assert log.unreadable[1].reason == "an event that this version does not know: 'SiteSang'"
+    assert log.unreadable[3].reason == "expected one JSON object, found damaged text"
+
+
+def test_times_are_utc_whatever_their_zone_and_empty_lines_say_nothing(tmp_path: Path) -> None:
+    there = {**TRAINED, "time": "2026-01-02T05:04:05+02:00"}
+    path = _log(tmp_path, {**START, "time": "2026-01-02T03:04:05"}, end="\n \n")
+    path.write_text(path.read_text() + json.dumps(there))  # whole, but for its end
+    log = read_log(path)
+    times = [time.isoformat() for time, _ in log.timed]
+    assert times == ["2026-01-02T03:04:05+00:00", "2026-01-02T03:04:05+00:00"]
+    assert log.unreadable == ()
+
+
+def test_a_reason_is_cut(tmp_path: Path) -> None:
+    log = read_log(_log(tmp_path, START, {"time": TIME, "event": "x" * 1000}))
+    assert len(log.unreadable[0].reason) == 204
+    assert log.unreadable[0].reason.endswith("x ...")
 
 
 def test_the_report_lists_what_it_could_not_read_and_shows_the_rest(tmp_path: Path) -> None:
@@ -62,8 +78,8 @@ def test_the_report_lists_what_it_could_not_read_and_shows_the_rest(tmp_path: Pa
     html = write_report(tmp_path).read_text()
     markdown = (tmp_path / "report.md").read_text()
     for text in (html, markdown):
-        assert "events.jsonl, line 3: expected the time and a known event" in text
-        assert "events.jsonl, line 4: cut short or damaged: no JSON" in text
+        assert "events.jsonl, line 3: an event that this version does not know" in text
+        assert "events.jsonl, line 4: expected one JSON object, found damaged text" in text
         assert "north" in text
         assert "0.812" in text
 

@@ -1,7 +1,8 @@
 """Reading a log while it is written: only what was appended, by byte offset, in bounded pieces.
 
-A last line without its end is waited for. Nothing is kept but a `Position`: the line that is
-waited for is read again when there is more of it, unless it grows too long for a line.
+A last line without its end is waited for; `waiting_line` tells how it stands. Nothing is kept but
+a `Position`: the line that is waited for is read again when there is more of it, unless it grows
+too long for a line.
 """
 
 import errno
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 PIECE_BYTES = 4 * 2**20
-MOST_LINE_BYTES = 2**16  # a hundred times a long event; must be less than a piece
+MOST_LINE_BYTES = 2**20  # ten times the sums of 100 regions by 5 methods; less than a piece
 HEAD_BYTES = 2048  # what is kept of a longer line
 MARK_BYTES = 256  # compared to notice that a file was replaced
 
@@ -34,6 +35,11 @@ class Line(NamedTuple):
     def is_whole(self) -> bool:
         """Whether nothing of it was left out."""
         return self.end - self.begin == len(self.content)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing, and hides nothing."""
+        return self.is_whole and not self.content.strip()
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,20 @@ def next_piece(path: Path, position: Position) -> Piece:
         if moved.n_skipped and not position.n_skipped:
             n_pending = moved.n_skipped
         return Piece(_marked(file, moved), lines, is_restart, is_last, n_pending)
+
+
+def waiting_line(path: Path, piece: Piece) -> Line | None:
+    """Return the last line that has no end yet, as it stood when a piece was read; None without.
+
+    Raises:
+        OSError: when the file cannot be read.
+    """
+    n, begin = piece.n_pending_bytes, piece.position.offset
+    if not n:
+        return None
+    with opened(path) as file:
+        content = _at(file, begin, n if n <= MOST_LINE_BYTES else HEAD_BYTES)
+    return Line(piece.position.n_lines + 1, begin, content, begin + n)
 
 
 def opened(path: Path) -> IO[bytes]:

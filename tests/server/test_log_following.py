@@ -1,13 +1,14 @@
 """A log that grows while it is read: no line is lost, none is told twice, nothing fills memory."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.dashboard import following
-from server.dashboard.following import Line, Position, next_piece, pieces
+from server import log_following
+from server.log_following import Line, Position, next_piece, pieces, waiting_line
 
 LINE = st.binary(max_size=40).map(lambda content: content.replace(b"\n", b" "))
 
@@ -35,10 +36,13 @@ def test_a_last_line_waits_for_its_end(tmp_path: Path) -> None:
     piece = next_piece(path, Position())
     assert [line.content for line in piece.lines] == [b"one"]
     assert piece.n_pending_bytes == 2
+    assert waiting_line(path, piece) == Line(2, 4, b"tw", 6)
     with path.open("ab") as file:
         file.write(b"o\nthree")
+    assert waiting_line(path, piece) == Line(2, 4, b"tw", 6)  # as it stood then
     lines, _ = read_on(path, piece.position)
     assert lines == [Line(2, 4, b"two", 7)]
+    assert waiting_line(path, replace(piece, n_pending_bytes=0)) is None
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -46,8 +50,8 @@ def test_a_last_line_waits_for_its_end(tmp_path: Path) -> None:
 def test_however_a_log_is_written_every_line_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contents: list[bytes], data: st.DataObject
 ) -> None:
-    monkeypatch.setattr(following, "PIECE_BYTES", data.draw(st.integers(50, 90)))
-    monkeypatch.setattr(following, "MOST_LINE_BYTES", 45)
+    monkeypatch.setattr(log_following, "PIECE_BYTES", data.draw(st.integers(50, 90)))
+    monkeypatch.setattr(log_following, "MOST_LINE_BYTES", 45)
     whole = b"".join(content + b"\n" for content in contents)
     cuts = data.draw(st.lists(st.integers(0, len(whole)), max_size=8))
     path, position, told = tmp_path / "e", Position(), []
@@ -113,9 +117,9 @@ def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
 def test_lines_longer_than_a_piece_do_not_hide_what_follows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "PIECE_BYTES", 20)
-    monkeypatch.setattr(following, "MOST_LINE_BYTES", 10)
-    monkeypatch.setattr(following, "HEAD_BYTES", 4)
+    monkeypatch.setattr(log_following, "PIECE_BYTES", 20)
+    monkeypatch.setattr(log_following, "MOST_LINE_BYTES", 10)
+    monkeypatch.setattr(log_following, "HEAD_BYTES", 4)
     path = tmp_path / "e"
     path.write_bytes(b"a" * 15 + b"\n" + b"b" * 75 + b"\nshort\n" + b"c" * 33)
     lines, position = read_on(path, Position())
