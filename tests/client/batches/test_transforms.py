@@ -152,7 +152,8 @@ def test_axes_whose_zoom_is_one_keep_every_voxel() -> None:
 def test_a_flat_patch_is_made_coarse_in_its_planes_only() -> None:
     drawn = replace(neutral(zoom=0.5), in_plane=True)
     images = torch.arange(4.0).reshape(1, 4, 1, 1).expand(1, 4, 4, 4).clone()
-    assert torch.equal(changed(images, drawn), images)
+    after = changed(images, drawn)
+    assert torch.allclose(after, images, rtol=0, atol=1e-6)  # rounding differs between processors
 
 
 def test_slices_are_changed_as_volumes_are() -> None:

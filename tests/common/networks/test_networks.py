@@ -107,6 +107,11 @@ def test_evaluation_gives_the_finest_logits_only(name: ArchitectureName, n_axes:
     assert extra_loss(network) is None
 
 
+# The attention gates' biases stand before a norm, which takes them away again: what gradient they
+# have is rounding, on some processors none.
+BEFORE_A_NORM = ("W_g.0.conv.bias", "W_x.0.conv.bias", "psi.0.conv.bias")
+
+
 @every_architecture
 def test_a_gradient_reaches_every_parameter(name: ArchitectureName, n_axes: int) -> None:
     torch.manual_seed(0)
@@ -122,7 +127,8 @@ def test_a_gradient_reaches_every_parameter(name: ArchitectureName, n_axes: int)
     for parameter_name, parameter in network.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
-        assert parameter.grad.any(), parameter_name
+        if not parameter_name.endswith(BEFORE_A_NORM):
+            assert parameter.grad.any(), parameter_name
 
 
 @cache
