@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from client.dataset.checks import CaseFacts, Suspicion
 from client.dataset.inspection import Inspection
-from client.scoring.appearance import COLOURS
+from client.page_templates import page_templates
+from client.scoring.appearance import colours_of
 from common.errors import Defect
 from common.files import write_atomically
 from common.task import Task
@@ -56,25 +55,16 @@ def write_page(
     Raises:
         DiskError: when it cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("client", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates()
     environment.filters["times"] = lambda sizes: " \u00d7 ".join(f"{size:g}" for size in sizes)
     labels = {value: name for name, value in task.labels.items()}
-    colours = {
-        label: COLOURS[index % len(COLOURS)] for index, label in enumerate(task.foreground_labels)
-    }
     text = environment.get_template("inspection.html.j2").render(
         folder=folder,
         found=found,
         sections=case_sections(found, pictures),
         task=task,
         labels=labels,
-        colours=colours,
+        colours=colours_of(task),
     )
     write_atomically(path, text.encode())
 

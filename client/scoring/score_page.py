@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from client.page_templates import page_templates
 from client.scoring.appearance import METRIC_WORDS
 from client.scoring.distribution import Distribution, distribution
 from client.scoring.score import FolderScores, RegionResult, Scoring
@@ -135,13 +136,7 @@ def _mean_hd95(row: CaseRow) -> float:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("client", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates()
     environment.filters["number"] = _number
     return environment
 

@@ -2,8 +2,9 @@
 
 from functools import lru_cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from client.page_templates import page_templates
 from client.scoring.appearance import METRIC_WORDS, colours_of
 from client.viewer.listing import ListedCase, Listing
 from client.viewer.order import mean_value, worst_first
@@ -53,13 +54,7 @@ def words_on_case(listing: Listing, one: ListedCase, labels: Labels) -> str:
 
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("client", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates()
     environment.filters["number"] = _number
     environment.globals["metric_words"] = METRIC_WORDS
     return environment

@@ -19,6 +19,7 @@ from server.experiment import Experiment
 from server.participation import Outcome
 from server.planning.cohort import Cohort
 from server.secure.masked_sum_file import MaskedSum, Survivors
+from server.secure.whole_sum import checked_key
 from server.sites import Failure, Late, Reply
 from server.strategies import State, Strategy
 from server.updates import report_failure
@@ -126,12 +127,9 @@ def _ask_for_keys(
         return
     everyone = tuple(run.cohort.training)
     asked = KeysTask(run=task.run, nonce=new_nonce(), sites=everyone, purpose="updates")
-    for answer in run.sites.keys(asked, missing):
+    for answer in map(checked_key, run.sites.keys(asked, missing)):
         if isinstance(answer, Failure):
             report_failure(run, task.method, task.round, answer)
-        elif answer.value.site != answer.site:
-            text = f"expected its own key, found {answer.value.site}'s"
-            report_failure(run, task.method, task.round, Failure(answer.site, "message", text))
         else:
             keys[answer.site] = answer.value
 

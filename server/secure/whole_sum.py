@@ -72,7 +72,7 @@ def _attempt(sites: Sites, wanted: WholeSum[T, R], run: str) -> Words | list[Fai
     """Return the sum of all masked vectors, or why there is none."""
     names, nonce = wanted.names, new_nonce()
     asked = KeysTask(run=run, nonce=nonce, sites=names, purpose=wanted.purpose)
-    answers = [_checked_key(answer) for answer in sites.keys(asked, names)]
+    answers = [checked_key(answer) for answer in sites.keys(asked, names)]
     keys = [answer.value for answer in answers if isinstance(answer, Reply)]
     if len(keys) < len(names):
         return [answer for answer in answers if isinstance(answer, Failure)]
@@ -116,7 +116,8 @@ def _vector(answer: Reply[T], wanted: WholeSum[T, R]) -> Words:
     return vector.view(np.uint64)
 
 
-def _checked_key(answer: Reply[MaskKey] | Failure) -> Reply[MaskKey] | Failure:
+def checked_key(answer: Reply[MaskKey] | Failure) -> Reply[MaskKey] | Failure:
+    """Turn a key in another site's name into a failure."""
     if isinstance(answer, Reply) and answer.value.site != answer.site:
         return Failure(answer.site, "message", f"expected its own key, found {answer.value.site}'s")
     return answer
